@@ -1,0 +1,185 @@
+"""The manifest: everything a reader must know about a trained model, as typed, frozen records.
+
+    models/<name>/<N>/assets.extra/manifest.json     a SavedModel bundle
+    <N>-<profile>.zip:manifest.json                  an edge bundle, which also has `edge`
+
+Shapes use `None` for a size that is only known at run time. `B` is the batch, `T` the number
+of tokens, `C` the number of labels.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import msgspec
+
+from bundle.errors import ManifestError
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+
+Task = Literal["text-classification", "image-classification", "text-generation"]
+Profile = Literal["float32", "float16", "dynamic_int8", "full_int8", "mixed_int8"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every part of a manifest: immutable, and strict about unknown fields."""
+
+
+class TensorSpec(Record, frozen=True, kw_only=True):
+    """One input or output of a signature."""
+
+    name: str
+    dtype: str  # NumPy's name: int32, float32, …
+    shape: tuple[int | None, ...]
+
+
+class Signature(Record, frozen=True, kw_only=True):
+    """A function of the model that a server or an interpreter can call."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class TextPreprocess(Record, frozen=True, kw_only=True, tag="text", tag_field="kind"):
+    """How text becomes `input_ids` and `attention_mask`, both int32 [B, T].
+
+    `T` is the smallest of `buckets` that holds the longest text of the batch; longer texts are
+    cut at the last bucket, as in training.
+    """
+
+    tokenizer: str = "tokenizer.json"
+    buckets: tuple[int, ...]
+    pad_id: int
+    max_characters: int
+
+    def __post_init__(self) -> None:
+        if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"buckets {list(self.buckets)} must rise, with at least one")
+        if self.buckets[0] < 1 or self.max_characters < 1:
+            raise ValueError("buckets and max_characters must be at least 1")
+
+
+class Metric(Record, frozen=True, kw_only=True):
+    """A measured figure, with what it was measured on."""
+
+    value: float
+    n: int  # examples
+    data_sha256: str
+    low: float | None = None  # 95% confidence interval
+    high: float | None = None
+
+
+class Provenance(Record, frozen=True, kw_only=True):
+    """Where a model comes from."""
+
+    recipe: dict[str, Any]  # the effective recipe
+    recipe_sha256: str
+    base_model: str
+    base_model_sha256: str
+    data_sha256: str
+    packages: dict[str, str]
+    git_commit: str | None = None
+    parent_version: int | None = None
+    created: str  # ISO 8601, UTC
+
+
+class EdgeModel(Record, frozen=True, kw_only=True):
+    """What only an edge bundle has: the TFLite file and how true it is to the float model."""
+
+    profile: Profile
+    min_runtime: str  # the oldest TFLite runtime that has every op version used
+    ops: dict[str, int]  # "FULLY_CONNECTED/12" → number of uses
+    weight_dtypes: dict[str, int]  # dtype → bytes of constant tensors
+    float_ops: tuple[str, ...]  # ops that compute in float
+    evaluation: dict[str, float]  # float against quantized, on the test split
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """A bundle's description; `files` covers every other file of the bundle."""
+
+    schema_version: int
+    name: str
+    version: int
+    task: Task
+    labels: tuple[str, ...]
+    preprocess: TextPreprocess
+    signatures: dict[str, Signature]
+    metrics: dict[str, Metric]
+    provenance: Provenance
+    files: dict[str, str]  # relative POSIX path → SHA-256
+    edge: EdgeModel | None = None
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(
+                f"schema_version is {self.schema_version}, this program reads {SCHEMA_VERSION}"
+            )
+        check_name(self.name)
+        if self.version < 1:
+            raise ValueError(f"version {self.version} must be at least 1")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels {list(self.labels)} repeat")
+        for path, digest in self.files.items():
+            check_relative(path)
+            if not _SHA256.fullmatch(digest):
+                raise ValueError(f"files[{path!r}] is not a SHA-256: {digest!r}")
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError unless `name` may name a model: a folder, a URL part, a metric label."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"model name {name!r} must be 1 to 63 of a-z, 0-9, '-' and '_', "
+            "starting with a letter or digit"
+        )
+
+
+def check_relative(path: str) -> None:
+    """Raises ValueError unless `path` is a plain relative POSIX path that stays inside."""
+    parts = PurePosixPath(path).parts
+    plain = path == "/".join(parts) and ".." not in parts and not path.startswith("/")
+    if not path or not plain or "\\" in path or "\0" in path or ":" in path:
+        raise ValueError(f"file name {path!r} must be a plain relative path")
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest as canonical JSON: sorted keys, two spaces, one newline at the end."""
+    compact = msgspec.json.encode(manifest, order="deterministic")
+    text = msgspec.json.format(compact, indent=2) + b"\n"
+    decode(text, origin="new manifest")  # what we write, we must be able to read
+    return text
+
+
+def decode(data: bytes, origin: str) -> Manifest:
+    """Reads a manifest.
+
+    Args:
+        data: JSON, UTF-8.
+        origin: where it came from, for the message.
+
+    Raises:
+        ManifestError: names the origin, the field and what was expected.
+    """
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{origin}: {error}. Publish the bundle again.") from error
+
+
+def read(path: Path) -> Manifest:
+    """Reads the manifest at `path`.
+
+    Raises:
+        ManifestError: it is missing or not valid.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}. Publish the bundle again.") from error
+    return decode(data, origin=str(path))

@@ -1,0 +1,46 @@
+"""Tensors → answers: the one place where logits become labels with scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One label and its probability in [0, 1]."""
+
+    label: str
+    score: float
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Probabilities along the last axis, in float32, stable for large logits.
+
+    Args:
+        logits: any float dtype, [..., C].
+
+    Source:
+        Goodfellow, Bengio, Courville: Deep Learning, section 4.1 (shift by the maximum).
+    """
+    shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
+    exponent = np.exp(shifted)
+    return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True), np.float32)
+
+
+def rank_labels(logits: NDArray[np.floating], labels: Sequence[str]) -> list[list[LabelScore]]:
+    """Labels of each row, the most probable first; equal scores keep the manifest's order.
+
+    Args:
+        logits: [B, C].
+        labels: C names.
+    """
+    scores = softmax(logits)
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    return [
+        [LabelScore(labels[index], float(row[index])) for index in ranks]
+        for row, ranks in zip(scores, order, strict=True)
+    ]

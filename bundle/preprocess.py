@@ -1,0 +1,98 @@
+"""Raw input → tensors. Training, gateway and edge all run this module and no other.
+
+"a fine film"  ──tokenizer──►  [101, 1037, 2986, 2143, 102]  ──bucket 16──►  input_ids       [B, T]
+                                                                             attention_mask  [B, T]
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from bundle.errors import InputError, ManifestError
+from bundle.manifest import TextPreprocess
+
+Ids = NDArray[np.int32]
+Tensors = Mapping[str, NDArray[np.int32]]
+
+
+class TextPreprocessor:
+    """Turns text into padded token ids, as its manifest says.
+
+    Args:
+        tokenizer_json: a Hugging Face `tokenizers` file.
+        spec: buckets, padding and limits.
+
+    Raises:
+        ManifestError: the tokenizer file can't be read.
+    """
+
+    def __init__(self, tokenizer_json: bytes, spec: TextPreprocess) -> None:
+        self.spec = spec
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except Exception as error:  # the library raises bare Exception
+            raise ManifestError(f"{spec.tokenizer}: not a tokenizers file: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(spec.buckets[-1])
+
+    def check(self, text: str) -> None:
+        """Refuses text that the model can't take.
+
+        Raises:
+            InputError: the text is empty or too long.
+        """
+        if not text.strip():
+            raise InputError("text", "is empty; send at least one visible character")
+        if len(text) > self.spec.max_characters:
+            raise InputError(
+                "text",
+                f"has {len(text)} characters, the limit is {self.spec.max_characters}; "
+                "send a shorter text",
+            )
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Token ids of each text, special tokens included, cut at the last bucket.
+
+        Returns:
+            One int32 array [tokens] per text, in order.
+        """
+        if len(texts) == 1:  # one text is quicker without the thread pool of a batch
+            return [np.asarray(self._tokenizer.encode(texts[0]).ids, np.int32)]
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
+
+    def bucket(self, tokens: int) -> int:
+        """The smallest bucket that holds `tokens` tokens, or the last one."""
+        buckets = self.spec.buckets
+        return buckets[min(bisect_left(buckets, tokens), len(buckets) - 1)]
+
+    def pad(self, ids: Sequence[Ids], length: int | None = None) -> Tensors:
+        """Stacks token ids into `input_ids` and `attention_mask`, int32 [B, T].
+
+        Args:
+            ids: B arrays of at most T ids each.
+            length: T; by default the bucket of the longest.
+        """
+        if length is None:
+            length = self.bucket(max(len(row) for row in ids))
+        input_ids = np.full((len(ids), length), self.spec.pad_id, np.int32)
+        mask = np.zeros((len(ids), length), np.int32)
+        for row, tokens in enumerate(ids):
+            input_ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        return {"input_ids": input_ids, "attention_mask": mask}
+
+    def __call__(self, texts: Sequence[str]) -> Tensors:
+        """Checks, encodes and pads B texts.
+
+        Raises:
+            InputError: one of the texts breaks a limit.
+        """
+        for text in texts:
+            self.check(text)
+        return self.pad(self.encode(texts))

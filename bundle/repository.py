@@ -1,0 +1,264 @@
+"""The model repository: a folder that TensorFlow Serving can serve as it is.
+
+models/
+  .lock  .staging/            writers only; readers never look there
+  movie-sentiment/
+    1/  2/                    SavedModel version folders, each published by one rename
+    edge/2-dynamic_int8.zip   edge bundles of version 2
+    pin.json                  {"version": 1}: serve this one instead of the newest
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bundle import archive, atomic, integrity, manifest
+from bundle.errors import BundleError, ManifestError, RepositoryError
+from bundle.manifest import Manifest, Profile
+
+EXTRA = "assets.extra"
+_MANIFEST = f"{EXTRA}/{manifest.FILE_NAME}"
+
+
+class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of `pin.json`."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class SavedBundle:
+    """A published version: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """The content of `assets.extra/<name>`, checked against the manifest.
+
+        Raises:
+            IntegrityError: the file is missing or not the published one.
+        """
+        path = f"{EXTRA}/{name}"
+        expected = {path: self.manifest.files.get(path, "not listed")}
+        integrity.verify_folder(self.path, expected)
+        return (self.path / path).read_bytes()
+
+
+class ModelRepository:
+    """Lists, publishes, pins and rolls back the models below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Models with at least one version, sorted."""
+        if not self.root.is_dir():
+            return []
+        folders = (path.name for path in self.root.iterdir() if path.is_dir())
+        return sorted(name for name in folders if _is_name(name) and self.versions(name))
+
+    def versions(self, name: str) -> list[int]:
+        """Published versions of a model, rising; empty for an unknown model."""
+        folder = self.root / name
+        if not _is_name(name) or not folder.is_dir():
+            return []
+        numbers = (int(path.name) for path in folder.iterdir() if _is_version(path))
+        return sorted(number for number in numbers if number > 0)
+
+    def pinned(self, name: str) -> int | None:
+        """The version that is pinned, if any.
+
+        Raises:
+            ManifestError: `pin.json` is not valid.
+        """
+        path = self.root / name / "pin.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Pin).version
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            raise ManifestError(f"{path}: {error}. Pin the version again.") from error
+
+    def serving(self, name: str) -> int:
+        """The version to serve: the pinned one, or the newest.
+
+        Raises:
+            RepositoryError: the model has no version.
+        """
+        return self.pinned(name) or self._known(name)[-1]
+
+    def load(self, name: str, version: int | None = None, *, verify: bool = True) -> SavedBundle:
+        """Opens a version, by default the one to serve.
+
+        Args:
+            verify: also check the SHA-256 of every file.
+
+        Raises:
+            RepositoryError: no such model or version.
+            ManifestError: its manifest is missing or not valid.
+            IntegrityError: a file is missing or corrupted.
+        """
+        version = self.serving(name) if version is None else version
+        self._check_version(name, version)
+        path = self.root / name / str(version)
+        found = manifest.read(path / _MANIFEST)
+        if (found.name, found.version) != (name, version):
+            raise ManifestError(
+                f"{path / _MANIFEST}: is of {found.name} version {found.version}. "
+                "Publish the bundle again instead of copying its folder."
+            )
+        if verify:
+            integrity.verify_folder(path, found.files)
+        return SavedBundle(path, found)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder on the repository's file system, removed at the end.
+
+        Leftovers of writers that died are removed first: a live writer holds a lock on its own.
+        """
+        parent = self.root / ".staging"
+        parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            _remove_abandoned(parent)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            lock = (folder / ".writer").open("x")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            content = folder / "content"
+            content.mkdir()
+            yield content
+        finally:
+            lock.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, staged: Path, draft: Manifest) -> SavedBundle:
+        """Makes a staged SavedModel folder the next version, all at once.
+
+        Args:
+            staged: a folder from `staging`, without a manifest.
+            draft: its manifest; `version`, `files` and the parent version are filled in here.
+
+        Returns:
+            The published version.
+        """
+        with self._locked():
+            known = self.versions(draft.name)
+            version = known[-1] + 1 if known else 1
+            parent = self.serving(draft.name) if known else None
+            final = msgspec.structs.replace(
+                draft,
+                version=version,
+                files=integrity.digest_folder(staged),
+                provenance=msgspec.structs.replace(draft.provenance, parent_version=parent),
+            )
+            atomic.write_bytes(staged / _MANIFEST, manifest.encode(final))
+            target = self.root / draft.name / str(version)
+            target.parent.mkdir(exist_ok=True)
+            atomic.rename_directory(staged, target)
+        return SavedBundle(target, final)
+
+    def edge_path(self, name: str, version: int, profile: Profile) -> Path:
+        """Where the edge bundle of a version and profile lies, or would lie."""
+        return self.root / name / "edge" / f"{version}-{profile}.zip"
+
+    def publish_edge(self, draft: Manifest, files: dict[str, bytes]) -> Path:
+        """Writes an edge bundle beside its SavedModel version, all at once.
+
+        Args:
+            draft: its manifest, with `edge`; `files` is filled in here.
+            files: every file of the bundle but the manifest.
+
+        Raises:
+            RepositoryError: the version it belongs to is not published.
+        """
+        if draft.edge is None:
+            raise BundleError("an edge bundle needs a manifest with `edge`")
+        self._check_version(draft.name, draft.version)
+        digests = {name: integrity.sha256_bytes(files[name]) for name in sorted(files)}
+        final = msgspec.structs.replace(draft, files=digests)
+        content = {**files, manifest.FILE_NAME: manifest.encode(final)}
+        path = self.edge_path(draft.name, draft.version, draft.edge.profile)
+        atomic.write_bytes(path, archive.pack(content))
+        return path
+
+    def edge_bundles(self, name: str, version: int) -> list[Path]:
+        """The edge bundles of a version, sorted by profile."""
+        return sorted((self.root / name / "edge").glob(f"{version}-*.zip"))
+
+    def pin(self, name: str, version: int) -> None:
+        """Makes `version` the one to serve, until it is unpinned.
+
+        Raises:
+            RepositoryError: no such model or version.
+        """
+        self._check_version(name, version)
+        atomic.write_bytes(self.root / name / "pin.json", msgspec.json.encode(Pin(version)))
+
+    def unpin(self, name: str) -> None:
+        """Serves the newest version again."""
+        self._known(name)
+        (self.root / name / "pin.json").unlink(missing_ok=True)
+
+    def rollback(self, name: str) -> int:
+        """Pins the version before the one that is served.
+
+        Returns:
+            The version served from now on.
+
+        Raises:
+            RepositoryError: there is no earlier version.
+        """
+        current = self.serving(name)
+        earlier = [version for version in self._known(name) if version < current]
+        if not earlier:
+            raise RepositoryError(f"{name}: no version before {current} to roll back to")
+        self.pin(name, earlier[-1])
+        return earlier[-1]
+
+    def _known(self, name: str) -> list[int]:
+        known = self.versions(name)
+        if not known:
+            models = ", ".join(self.names()) or "none"
+            raise RepositoryError(f"{self.root}: no model {name!r}; it has: {models}")
+        return known
+
+    def _check_version(self, name: str, version: int) -> None:
+        known = self._known(name)
+        if version not in known:
+            raise RepositoryError(f"{self.root / name}: no version {version}; it has: {known}")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _is_name(name: str) -> bool:
+    try:
+        manifest.check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_version(path: Path) -> bool:
+    return path.name.isascii() and path.name.isdecimal() and (path / _MANIFEST).is_file()
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.iterdir():
+        with contextlib.suppress(OSError), (folder / ".writer").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a live writer holds it: skip
+            shutil.rmtree(folder)

@@ -1,0 +1,133 @@
+"""Tiny real things that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from bundle import golden
+from bundle.manifest import Manifest, Provenance, Signature, TensorSpec, TextPreprocess
+from bundle.preprocess import TextPreprocessor
+from bundle.repository import EXTRA, ModelRepository, SavedBundle
+
+WORDS = tuple(
+    "a the film is was very good great fine bad awful dull not and but plot actor".split()
+)
+MARKS = (".", ",", "!")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+VOCABULARY = (*SPECIAL, *WORDS, *MARKS)
+LABELS = ("negative", "positive")
+
+PublishTiny = Callable[..., SavedBundle]
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> bytes:
+    """A word-level tokenizer with BERT's special tokens."""
+    vocabulary = {word: index for index, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer.to_str().encode()
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> TextPreprocess:
+    return TextPreprocess(buckets=(8, 16), pad_id=0, max_characters=1000)
+
+
+@pytest.fixture(scope="session")
+def tiny_manifest(tiny_spec: TextPreprocess) -> Manifest:
+    """A valid manifest of a two-label text classifier."""
+    tokens = [
+        TensorSpec(name=name, dtype="int32", shape=(None, None))
+        for name in ("input_ids", "attention_mask")
+    ]
+    logits = TensorSpec(name="logits", dtype="float32", shape=(None, 2))
+    provenance = Provenance(
+        recipe={},
+        recipe_sha256="0" * 64,
+        base_model="tiny",
+        base_model_sha256="0" * 64,
+        data_sha256="0" * 64,
+        packages={},
+        created="2026-11-24T00:00:00Z",
+    )
+    return Manifest(
+        schema_version=1,
+        name="tiny",
+        version=1,
+        task="text-classification",
+        labels=LABELS,
+        preprocess=tiny_spec,
+        signatures={"serving_default": Signature(inputs=tuple(tokens), outputs=(logits,))},
+        metrics={},
+        provenance=provenance,
+        files={},
+    )
+
+
+def tiny_weights(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Each word's say on each label: float32 [vocabulary, 2]."""
+    return np.random.default_rng(seed).normal(size=(len(VOCABULARY), 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_answer(
+    tokenizer_json: bytes, tiny_spec: TextPreprocess
+) -> Callable[..., np.ndarray[Any, np.dtype[np.float32]]]:
+    """What the tiny model of a seed must answer to a text, computed with NumPy: logits [2]."""
+    preprocessor = TextPreprocessor(tokenizer_json, tiny_spec)
+
+    def answer(text: str, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return np.asarray(tiny_weights(seed)[preprocessor.encode([text])[0]].sum(0), np.float32)
+
+    return answer
+
+
+@pytest.fixture(scope="session")
+def publish_tiny(
+    tokenizer_json: bytes, tiny_manifest: Manifest, tiny_answer: Callable[..., Any]
+) -> PublishTiny:
+    """Publishes a real SavedModel: logits = the sum of the weights of a text's tokens."""
+
+    def publish(root: Path, name: str = "tiny", seed: int = 0) -> SavedBundle:
+        import tensorflow as tf
+
+        class Tiny(tf.Module):
+            def __init__(self) -> None:
+                self.weights = tf.Variable(tiny_weights(seed))
+
+            @tf.function(
+                input_signature=[
+                    tf.TensorSpec([None, None], tf.int32, name="input_ids"),
+                    tf.TensorSpec([None, None], tf.int32, name="attention_mask"),
+                ]
+            )
+            def serve(self, input_ids: Any, attention_mask: Any) -> Any:
+                rows = tf.gather(self.weights, input_ids)
+                mask = tf.cast(attention_mask, tf.float32)[:, :, None]
+                return {"logits": tf.reduce_sum(rows * mask, axis=1)}
+
+        texts = ["a very good film", "awful , dull plot !"]
+        repository = ModelRepository(root)
+        with repository.staging() as staged:
+            model = Tiny()
+            tf.saved_model.save(model, str(staged), signatures={"serving_default": model.serve})
+            extra = staged / EXTRA
+            extra.mkdir()
+            (extra / "tokenizer.json").write_bytes(tokenizer_json)
+            logits = np.stack([tiny_answer(text, seed) for text in texts])
+            (extra / golden.FILE_NAME).write_bytes(golden.encode(golden.make(texts, logits, 1e-4)))
+            return repository.publish(staged, msgspec.structs.replace(tiny_manifest, name=name))
+
+    return publish
