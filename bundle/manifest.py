@@ -19,6 +19,7 @@ from bundle.errors import ManifestError
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
+EDGE_MODEL_FILE = "model.tflite"
 
 Task = Literal["text-classification", "image-classification", "text-generation"]
 Profile = Literal["float32", "float16", "dynamic_int8", "full_int8", "mixed_int8"]
@@ -96,7 +97,7 @@ class EdgeModel(Record, frozen=True, kw_only=True):
     min_runtime: str  # the oldest TFLite runtime that has every op version used
     ops: dict[str, int]  # "FULLY_CONNECTED/12" → number of uses
     weight_dtypes: dict[str, int]  # dtype → bytes of constant tensors
-    float_ops: tuple[str, ...]  # ops that compute in float
+    float_ops: dict[str, int]  # ops that compute in float → number of uses
     evaluation: dict[str, float]  # float against quantized, on the test split
 
 

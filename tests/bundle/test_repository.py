@@ -104,7 +104,7 @@ def test_edge_bundle_belongs_to_a_published_version(
         min_runtime="2.0",
         ops={},
         weight_dtypes={},
-        float_ops=(),
+        float_ops={},
         evaluation={},
     )
     draft = msgspec.structs.replace(tiny_manifest, edge=edge)

@@ -1,0 +1,55 @@
+"""An edge bundle, opened and verified: nothing in it is used before its hash is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle import archive, golden, integrity, manifest
+from bundle.errors import ManifestError
+from bundle.manifest import EDGE_MODEL_FILE, EdgeModel, Manifest
+
+MAX_BYTES = 1 << 30  # more than any model that a phone should load
+
+
+@dataclass(frozen=True)
+class EdgePackage:
+    """The content of an edge bundle."""
+
+    path: Path
+    manifest: Manifest
+    edge: EdgeModel
+    model: bytes
+    tokenizer: bytes
+    golden: golden.Golden
+
+
+def read(path: Path) -> EdgePackage:
+    """Opens the bundle at `path`.
+
+    Raises:
+        ArchiveError: it is missing, not a zip, or unsafe to open.
+        ManifestError: its manifest is missing, broken, or not of an edge bundle.
+        IntegrityError: a file is missing or corrupted; names it and both hashes.
+    """
+    files = archive.unpack(path, MAX_BYTES)
+    try:
+        found = manifest.decode(files.pop(manifest.FILE_NAME), f"{path}:{manifest.FILE_NAME}")
+    except KeyError as error:
+        raise ManifestError(f"{path}: has no {manifest.FILE_NAME}; publish it again") from error
+    if found.edge is None:
+        raise ManifestError(f"{path}: is not an edge bundle: its manifest has no `edge`")
+    integrity.verify_bytes(str(path), files, found.files)
+    needed = (EDGE_MODEL_FILE, found.preprocess.tokenizer, golden.FILE_NAME)
+    for name in needed:
+        if name not in files:
+            raise ManifestError(f"{path}: its manifest lists no {name}; publish it again")
+    model, tokenizer, examples = (files[name] for name in needed)
+    return EdgePackage(
+        path=path,
+        manifest=found,
+        edge=found.edge,
+        model=model,
+        tokenizer=tokenizer,
+        golden=golden.decode(examples, f"{path}:{golden.FILE_NAME}"),
+    )

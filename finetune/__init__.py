@@ -1,0 +1,17 @@
+"""Fine-tuning: from a recipe and data to a published bundle.
+
+recipe     the typed YAML a person writes            errors      what can be wrong, and the fix
+data/      JSONL → examples → splits → batches       tasks/      what a model is for, a file each
+head  optimizer  schedule  precision                 trainer     the loop
+evaluate   metrics with confidence intervals         checkpoint  trained weights on disk
+export/    SavedModel, TFLite, the gate              pipeline    all of it in order
+
+transformers' TensorFlow classes and MultiWorkerMirroredStrategy need Keras 2 (`tf_keras`). The
+switch is read when TensorFlow is first imported, so it is set here, in the one place that every
+import of a finetune module passes.
+"""
+
+import os
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep errors, drop the start-up chatter

@@ -1,0 +1,1 @@
+"""Data: JSONL → examples (`jsonl`) → splits (`split`) → length-bucketed batches (`batches`)."""

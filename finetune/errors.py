@@ -1,0 +1,35 @@
+"""What can be wrong with a fine-tuning job.
+
+FinetuneError
+  x RecipeError     the recipe breaks its schema
+  x DataError       a data file or a line of it can't be used
+  x ModelError      the base model can't be loaded or doesn't fit the recipe
+  x TrainingError   training can't go on
+  x GateRefused     a quality gate said no: nothing was published
+"""
+
+from __future__ import annotations
+
+
+class FinetuneError(Exception):
+    """Base of everything `finetune` raises; its message is one line for a person."""
+
+
+class RecipeError(FinetuneError):
+    """The recipe is missing, is not YAML, or a key or value of it is not valid."""
+
+
+class DataError(FinetuneError):
+    """A data file is missing, or a line of it breaks the format; names file and line."""
+
+
+class ModelError(FinetuneError):
+    """The base model can't be loaded, or doesn't fit the recipe."""
+
+
+class TrainingError(FinetuneError):
+    """Training can't go on, such as after a loss that is not a number."""
+
+
+class GateRefused(FinetuneError):  # a verdict, not a fault: exit code 3
+    """A quality gate refused a model; the message holds the figures and the limits."""

@@ -1,0 +1,140 @@
+"""A whole fine-tuning job, from a recipe to published bundles.
+
+recipe + data ─► train ─► float32 model ─► test accuracy ─► gate ─► models/<name>/<N>/
+                   │                                                     │
+           runs/<name>/<job>/                     convert ─► gate ─► models/<name>/edge/<N>-*.zip
+
+Each arrow's result is on disk, whole, before the next starts: a job that was killed runs again
+and takes up what is there. The same recipe, weights and data never train twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle import atomic
+from bundle.manifest import Metric
+from bundle.repository import ModelRepository, SavedBundle
+from finetune import checkpoint, evaluate, precision, tasks, trainer
+from finetune.errors import GateRefused
+from finetune.export import edge_bundle, saved_model
+from finetune.export.candidate import Candidate
+from finetune.export.serving_model import ServingModel
+from finetune.progress import Progress
+from finetune.recipe import Recipe
+from finetune.tasks.base import Task, TaskData
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job left in the model repository."""
+
+    saved: SavedBundle
+    edge: list[Path]
+    trained: bool  # False: the version was there already
+
+
+def run(recipe: Recipe, *, models: Path, runs: Path, progress: Progress) -> Outcome:
+    """Trains and publishes what of the recipe's results is not published yet.
+
+    Args:
+        models: the model repository.
+        runs: where weights and the effective recipe of each training lie.
+
+    Raises:
+        DataError: a data file can't be used; nothing was trained.
+        ModelError: the base model can't be used.
+        TrainingError: training can't go on.
+        GateRefused: a model is not good enough; what did pass is published.
+    """
+    return _Job(recipe, models, runs, progress).run()
+
+
+class _Job:
+    def __init__(self, recipe: Recipe, models: Path, runs: Path, progress: Progress) -> None:
+        self.recipe = recipe
+        self.progress = progress
+        self.repository = ModelRepository(models)
+        self.task: Task = tasks.create(recipe)
+        self.data: TaskData = self.task.load_data()
+        self.identity = recipe.identity(self.task.base_model_sha256, self.data.sha256)
+        self.folder = runs / recipe.name / self.identity[:16]
+
+    def run(self) -> Outcome:
+        saved = self._published()
+        candidate = None
+        trained = saved is None
+        if saved is None:
+            candidate, metrics = self._train()
+            self._check_accuracy(metrics["accuracy"])
+            draft = saved_model.describe(candidate, self.identity, metrics)
+            with self.progress.timed("publish", expected_s=10):
+                saved = saved_model.publish(self.repository, candidate, draft)
+        else:
+            self._check_accuracy(saved.manifest.metrics["accuracy"])
+        for profile in self.recipe.edge.profiles:
+            path = self.repository.edge_path(self.recipe.name, saved.manifest.version, profile)
+            if not edge_bundle.is_current(path, saved, self.recipe):
+                candidate = candidate or self._restore(saved)
+                edge_bundle.publish(self.repository, saved, candidate, profile, self.progress)
+        edge = self.repository.edge_bundles(self.recipe.name, saved.manifest.version)
+        return Outcome(saved, edge, trained)
+
+    def _published(self) -> SavedBundle | None:
+        name = self.recipe.name
+        for version in reversed(self.repository.versions(name)):
+            saved = self.repository.load(name, version, verify=False)
+            if saved.manifest.provenance.recipe_sha256 == self.identity:
+                return self.repository.load(name, version)
+        return None
+
+    def _train(self) -> tuple[Candidate, dict[str, Metric]]:
+        folder = self.folder / "trained"
+        figures = checkpoint.record(folder)
+        if figures is None:
+            trained = trainer.train(self.task, self.recipe, self.data, self.progress)
+            figures = trained.figures()
+            checkpoint.save(folder, trained.model, figures)
+            atomic.write_bytes(self.folder / "recipe.yaml", self.recipe.to_yaml().encode())
+        candidate = self._candidate(folder / checkpoint.WEIGHTS)
+        return candidate, self._metrics(candidate, figures)
+
+    def _metrics(self, candidate: Candidate, figures: dict[str, Any]) -> dict[str, Metric]:
+        data = self.data
+        speed = Metric(
+            value=figures["examples_per_s"], n=figures["examples"], data_sha256=data.sha256
+        )
+        return {
+            "accuracy": evaluate.accuracy(
+                candidate.test_logits, data.test.labels, data.test_sha256
+            ),
+            "train_examples_per_s": speed,
+        }
+
+    def _check_accuracy(self, accuracy: Metric) -> None:
+        limit = self.recipe.evaluation.min_accuracy
+        if accuracy.value < limit:
+            raise GateRefused(
+                f"{self.recipe.name}: refused: test accuracy {accuracy.value:.4f} is under "
+                f"evaluation.min_accuracy {limit} ({accuracy.n} test examples)"
+            )
+
+    def _restore(self, saved: SavedBundle) -> Candidate:
+        return self._candidate(saved.path / "variables" / "variables")
+
+    def _candidate(self, weights: Path) -> Candidate:
+        with precision.scope("float32"):
+            model = self.task.build_model()
+        checkpoint.restore(weights, model)
+        logits = evaluate.predict(
+            self.task, model, self.data.test, progress=self.progress, title="test the model"
+        )
+        return Candidate(
+            recipe=self.recipe,
+            task=self.task,
+            data=self.data,
+            model=ServingModel(self.task, model),
+            test_logits=logits,
+        )

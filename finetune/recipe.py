@@ -1,0 +1,212 @@
+"""The recipe: one YAML file that says everything about a fine-tuning job.
+
+Precedence: default < file < `--set key=value`. Unknown keys are refused with the nearest valid
+name. The effective recipe is written beside every output.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from bundle.manifest import check_name
+from finetune.errors import RecipeError
+
+
+def _model_name(name: str) -> str:
+    check_name(name)
+    return name
+
+
+def _rising(buckets: tuple[int, ...]) -> tuple[int, ...]:
+    if list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
+        raise ValueError(f"must rise from at least 1, not {list(buckets)}")
+    return buckets
+
+
+def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"repeats {repeated}; name each label once")
+    return labels
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Base of every part of a recipe: immutable and strict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """JSONL files with `text` and `label`, and how their texts become batches."""
+
+    train: Path
+    dev: Path
+    test: Path
+    labels: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)]
+    buckets: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_rising)] = (
+        16,
+        32,
+        64,
+    )  # tokens; texts pad to the smallest that holds them, and are cut at the last
+    max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    batch_size: Annotated[int, Field(ge=1)] = 32  # examples a step
+
+
+class Head(Section):
+    """What replaces the base model's classifier: dense, activation, dropout, projection."""
+
+    hidden: Annotated[int, Field(ge=1)] | None = None  # units; by default the base's hidden size
+    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class Optimizer(Section):
+    """AdamW; weight decay never touches biases and norms."""
+
+    learning_rate: Positive = 5e-5  # the peak
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Positive = 1e-8
+    clip_norm: Positive | None = 1.0  # global norm, after unscaling
+
+
+class Schedule(Section):
+    """Linear warm-up to the peak, then cosine decay to the floor."""
+
+    epochs: Annotated[int, Field(ge=1)] = 1
+    warmup: Share = 0.1  # share of all steps
+    floor: Share = 0.0  # share of the peak
+
+
+class Gates(Section):
+    """What a quantized model must keep of the float model, on the test split."""
+
+    max_drop: Share = 0.005  # accuracy: 0.005 is half a point
+    min_agreement: Share = 0.98
+
+
+class Edge(Section):
+    """Edge bundles to make, and when to refuse them."""
+
+    profiles: tuple[Literal["float32", "float16", "dynamic_int8"], ...] = ("dynamic_int8",)
+    gates: Gates = Gates()
+
+
+class Evaluation(Section):
+    """When to refuse the trained model."""
+
+    min_accuracy: Share = 0.0  # on the test split
+
+
+class Recipe(Section):
+    """A whole fine-tuning job."""
+
+    name: Annotated[str, AfterValidator(_model_name)]
+    task: Literal["text-classification"]
+    base_model: str  # a folder, or a name on the hub
+    data: Data
+    head: Head = Head()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    evaluation: Evaluation = Evaluation()
+    edge: Edge = Edge()
+
+    def to_yaml(self) -> str:
+        """The effective recipe, as a file that `load` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def identity(self, base_model_sha256: str, data_sha256: str) -> str:
+        """SHA-256 of the training: the same weights, data and settings, wherever they lie.
+
+        Gates and edge profiles are no part of it: changing them trains nothing again.
+        """
+        content = self.model_dump(mode="json", exclude={"edge", "evaluation"})
+        content["base_model"] = base_model_sha256
+        content["data"] |= {"train": data_sha256, "dev": "", "test": ""}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: YAML.
+        overrides: `key=value`, the key dotted (`optimizer.learning_rate=1e-4`), the value YAML.
+
+    Raises:
+        RecipeError: names the file, the key, its value and the fix.
+    """
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}. Name a recipe that exists.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: must be a mapping of keys, not {type(content).__name__}")
+    for override in overrides:
+        _apply(content, override)
+    return parse(content, origin=str(path))
+
+
+def parse(content: dict[str, Any], origin: str) -> Recipe:
+    """Checks a recipe that is already a mapping; see `load`."""
+    try:
+        return Recipe.model_validate(content)
+    except pydantic.ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise RecipeError(f"{origin}: {problems}") from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"--set {override!r}: write it as key=value, such as schedule.epochs=2")
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set {override!r}: {parent} is a value, it has no keys")
+    try:
+        # YAML 1.1 takes 1e-4 for a string; JSON does not.
+        place[last] = json.loads(value)
+    except ValueError:
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {override!r}: the value is not YAML") from error
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        valid = _fields_at(problem["loc"][:-1])
+        nearest = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1, cutoff=0.0)
+        return f"unknown key {where!r}; did you mean {nearest[0]!r}?"
+    if problem["type"] == "missing":
+        return f"key {where!r} is missing; add it"
+    return f"{where}: {problem['msg']}, got {problem['input']!r}"
+
+
+def _fields_at(loc: Sequence[str | int]) -> list[str]:
+    section: Any = Recipe
+    for part in loc:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)

@@ -1,0 +1,56 @@
+"""What the trainer, the evaluation and the export need to know of a task.
+
+`B` is the batch, `T` the tokens, `C` the labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bundle.preprocess import TextPreprocessor
+from finetune.data.batches import Encoded
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The recipe's three splits, checked and encoded, and what they were made from."""
+
+    train: Encoded
+    dev: Encoded
+    test: Encoded
+    test_texts: tuple[str, ...]
+    sha256: str  # of the three files
+    test_sha256: str
+
+
+class Task(Protocol):
+    """One kind of problem, bound to a recipe and a base model."""
+
+    preprocessor: TextPreprocessor
+    tokenizer_json: bytes
+    base_model_sha256: str
+
+    def load_data(self) -> TaskData:
+        """Reads and checks every file of the recipe, before any costly work.
+
+        Raises:
+            DataError: names file, line and reason.
+        """
+        ...
+
+    def build_model(self) -> Any:
+        """The model with pretrained weights and a new head, under the current precision policy.
+
+        Raises:
+            ModelError: the base model can't be loaded.
+        """
+        ...
+
+    def logits(self, model: Any, batch: dict[str, Any], *, training: bool) -> Any:
+        """Float32 [B, C] for a batch of `input_ids` and `attention_mask`, int32 [B, T]."""
+        ...
+
+    def loss(self, logits: Any, batch: dict[str, Any]) -> Any:
+        """Float32 [B]: each example's loss."""
+        ...

@@ -1,0 +1,140 @@
+"""Text → one of the recipe's labels, with any encoder that transformers has in TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from bundle import integrity
+from bundle.manifest import TextPreprocess
+from bundle.preprocess import TextPreprocessor
+from finetune.data import batches, jsonl
+from finetune.errors import ModelError
+from finetune.head import ClassificationHead
+from finetune.recipe import Recipe
+from finetune.tasks.base import TaskData
+
+
+class TextClassification:
+    """A `Task`; see `base`.
+
+    Raises:
+        ModelError: the base model's folder lacks its tokenizer or configuration.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.folder = _base_folder(recipe.base_model)
+        self.tokenizer_json = _read(self.folder, "tokenizer.json")
+        self.base_model_sha256 = _weights_sha256(self.folder)
+        config = json.loads(_read(self.folder, "config.json"))
+        longest = config.get("max_position_embeddings", recipe.data.buckets[-1])
+        if recipe.data.buckets[-1] > longest:
+            raise ModelError(
+                f"data.buckets: {recipe.data.buckets[-1]} tokens are more than the "
+                f"{longest} that {recipe.base_model} can read; lower the last bucket"
+            )
+        spec = TextPreprocess(
+            buckets=recipe.data.buckets,
+            pad_id=config.get("pad_token_id") or 0,
+            max_characters=recipe.data.max_characters,
+        )
+        self.preprocessor = TextPreprocessor(self.tokenizer_json, spec)
+
+    def load_data(self) -> TaskData:
+        settings = self.recipe.data
+        paths = (settings.train, settings.dev, settings.test)
+        parts = [jsonl.read(path, settings.labels) for path in paths]
+        train, dev, test = (
+            batches.encode(self.preprocessor, part.texts, part.labels) for part in parts
+        )
+        digests = [integrity.sha256_file(path) for path in paths]
+        return TaskData(
+            train,
+            dev,
+            test,
+            test_texts=parts[2].texts,
+            sha256=hashlib.sha256("".join(digests).encode()).hexdigest(),
+            test_sha256=digests[2],
+        )
+
+    def build_model(self) -> Any:
+        from transformers import TFAutoModelForSequenceClassification  # noqa: PLC0415
+
+        labels = self.recipe.data.labels
+        try:
+            with warnings.catch_warnings(), _quiet("transformers"):
+                warnings.simplefilter("ignore")  # of a checkpoint without a classifier: we make one
+                model = TFAutoModelForSequenceClassification.from_pretrained(
+                    str(self.folder),
+                    num_labels=len(labels),
+                    id2label=dict(enumerate(labels)),
+                    label2id={label: index for index, label in enumerate(labels)},
+                )
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"base_model {self.recipe.base_model}: {reason}") from error
+        features = model.config.hidden_size
+        model.classifier = ClassificationHead(
+            self.recipe.head, len(labels), features, seed=self.recipe.seed, name="classifier"
+        )
+        return model
+
+    def logits(self, model: Any, batch: dict[str, Any], *, training: bool) -> Any:
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        return tf.cast(model(inputs, training=training).logits, tf.float32)
+
+    def loss(self, logits: Any, batch: dict[str, Any]) -> Any:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits)
+
+
+def _base_folder(base_model: str) -> Path:
+    if Path(base_model).is_dir():
+        return Path(base_model)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
+    try:
+        patterns = ["config.json", "tokenizer.json", "*.safetensors", "tf_model.h5"]
+        return Path(snapshot_download(base_model, allow_patterns=patterns))
+    except (OSError, HFValidationError, HfHubHTTPError) as error:
+        raise ModelError(
+            f"base_model {base_model!r}: no such folder, and the hub does not give it: "
+            f"{' '.join(str(error).split())[:200]}. Name a folder with config.json, "
+            "tokenizer.json and the weights."
+        ) from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise ModelError(f"base_model {folder}: {name}: {error.strerror}; add the file") from error
+
+
+def _weights_sha256(folder: Path) -> str:
+    names = sorted(path for pattern in ("*.safetensors", "*.h5") for path in folder.glob(pattern))
+    if not names:
+        raise ModelError(f"base_model {folder}: no *.safetensors or *.h5 weights; add them")
+    digests = [integrity.sha256_file(path) for path in [*names, folder / "config.json"]]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+class _quiet:  # noqa: N801 (reads as a verb in `with`)
+    """Lets only errors of a logger through, for as long as it is entered."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

@@ -1,0 +1,20 @@
+"""What can go wrong where the parts are put together.
+
+TensorseekError
+  x FetchError   an example's model or data can't be had
+  x StackError   a child process does not start, or dies
+"""
+
+from __future__ import annotations
+
+
+class TensorseekError(Exception):
+    """Base of everything `tensorseek` raises; its message is one line for a person."""
+
+
+class FetchError(TensorseekError):
+    """A published file can't be downloaded, or is not the one that was pinned."""
+
+
+class StackError(TensorseekError):
+    """A child process does not start, or does not get ready in time."""
