@@ -1,0 +1,75 @@
+"""`tensorseek models | pin | rollback`: what is in the model repository, and what is served."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundle.repository import ModelRepository
+from tensorseek.commands import example
+from tensorseek.commands.options import Json, Models
+
+app = typer.Typer()
+
+Name = Annotated[str, typer.Argument(help="A model's name.")]
+
+
+@app.command(epilog=example("models --models models --json"))
+def models(models: Models = Path("models"), as_json: Json = False) -> None:
+    """Lists models, versions, and which version is served."""
+    repository = ModelRepository(models)
+    rows = [_row(repository, name) for name in repository.names()]
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows]))
+        return
+    for row in rows:
+        served = f"serves {row.serving}{' (pinned)' if row.pinned else ''}"
+        edge = ", ".join(row.edge) or "none"
+        typer.echo(f"{row.name}  versions {row.versions}  {served}  edge: {edge}")
+    if not rows:
+        typer.echo(f"no models in {models}; make one with: tensorseek quickstart")
+
+
+@app.command(epilog=example("pin movie-sentiment 1"))
+def pin(
+    name: Name,
+    version: Annotated[int | None, typer.Argument(help="By default the newest, unpinned.")] = None,
+    models: Models = Path("models"),
+) -> None:
+    """Serves one version until further notice, or the newest one again."""
+    repository = ModelRepository(models)
+    if version is None:
+        repository.unpin(name)
+    else:
+        repository.pin(name, version)
+    typer.echo(f"{name}: serves version {repository.serving(name)}")
+
+
+@app.command(epilog=example("rollback movie-sentiment"))
+def rollback(name: Name, models: Models = Path("models")) -> None:
+    """Serves the version before the one that is served."""
+    typer.echo(f"{name}: serves version {ModelRepository(models).rollback(name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    name: str
+    versions: list[int]
+    serving: int
+    pinned: bool
+    edge: list[str]
+
+
+def _row(repository: ModelRepository, name: str) -> _Row:
+    serving = repository.serving(name)
+    return _Row(
+        name=name,
+        versions=repository.versions(name),
+        serving=serving,
+        pinned=repository.pinned(name) is not None,
+        edge=[path.name for path in repository.edge_bundles(name, serving)],
+    )

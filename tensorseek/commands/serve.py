@@ -1,0 +1,94 @@
+"""`tensorseek serve backend | serve gateway | up | demo`: what runs until it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tensorseek import stack
+from tensorseek.commands import example
+from tensorseek.commands.options import Gateway, Models
+from tensorseek.process import follow_parent
+
+app = typer.Typer()
+serve = typer.Typer(no_args_is_help=True, help="Serves models: backend or gateway.")
+app.add_typer(serve, name="serve")
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")]
+
+
+@serve.command(epilog=example("serve backend --models models --port 8500"))
+def backend(models: Models = Path("models"), host: Host = stack.HOST, port: Port = 8500) -> None:
+    """Starts the embedded TensorFlow Serving over a model repository."""
+    follow_parent()
+    from serving import logs
+    from serving.backend import server
+    from serving.backend.config import BackendConfig
+
+    config = BackendConfig(models=models, host=host, port=port)
+    logs.configure()
+    server.run(config)
+
+
+@serve.command(epilog=example("serve gateway --models models --backend 127.0.0.1:8500"))
+def gateway(
+    models: Models = Path("models"),
+    backend: Annotated[
+        str, typer.Option(help="Address of TensorFlow Serving or of the embedded backend.")
+    ] = f"{stack.HOST}:8500",
+    host: Host = stack.HOST,
+    port: Port = 9000,
+    http_port: Port = 9001,
+) -> None:
+    """Starts the gateway: our gRPC API, and HTTP for health and metrics."""
+    follow_parent()
+    from serving import logs
+    from serving.gateway import server
+    from serving.gateway.config import GatewayConfig
+
+    config = GatewayConfig(
+        models=models, backend=backend, host=host, port=port, http_port=http_port
+    )
+    logs.configure()
+    server.run(config)
+
+
+@app.command(epilog=example("up --models models"))
+def up(
+    models: Models = Path("models"),
+    backend_port: Port = 8500,
+    gateway_port: Port = 9000,
+    http_port: Port = 9001,
+    demo_port: Port = 7860,
+    logs: Annotated[Path, typer.Option(help="Folder of the log files.")] = Path("runs/logs"),
+) -> None:
+    """Starts backend, gateway and demo, and keeps them running until Ctrl-C or SIGTERM."""
+    ports = stack.Ports(backend=backend_port, gateway=gateway_port, http=http_port, demo=demo_port)
+    ports.check_free()
+    children = [make(models, ports, logs) for make in (stack.backend, stack.gateway, stack.demo)]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end in KeyboardInterrupt
+    with contextlib.suppress(KeyboardInterrupt), stack.running(children):
+        stack.wait_ready(children)
+        typer.echo(f"backend  grpc://{stack.HOST}:{ports.backend}")
+        typer.echo(f"gateway  grpc://{stack.HOST}:{ports.gateway}")
+        typer.echo(f"demo     http://{stack.HOST}:{ports.demo}")
+        stack.supervise(children, lambda line: typer.echo(line, err=True))
+
+
+@app.command(epilog=example("demo --models models --gateway 127.0.0.1:9000"))
+def demo(
+    models: Models = Path("models"),
+    gateway: Gateway = f"{stack.HOST}:9000",
+    host: Host = stack.HOST,
+    port: Port = 7860,
+) -> None:
+    """Starts the page where people try the models, in the cloud and on the edge."""
+    follow_parent()
+    from tensorseek.demo import page
+
+    page.serve(models=models, gateway=gateway, host=host, port=port)

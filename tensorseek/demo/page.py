@@ -1,0 +1,92 @@
+"""The Gradio page. Nothing of it comes from, or goes to, any other machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
+import gradio as gr
+
+from bundle.repository import ModelRepository
+from tensorseek.demo.answers import Answer, Cloud, Edge
+from tensorseek.errors import StackError
+
+_TITLE = "Tensorseek: one model, in the cloud and on the edge"
+_EXAMPLES = (
+    "a warm, funny and beautifully acted film",
+    "two hours of my life that I will never get back",
+    "the plot is thin, but the cast is a joy to watch",
+)
+
+
+def build(models: Path, gateway: str) -> gr.Blocks:
+    """The page over a gateway and the edge bundles of a model repository."""
+    cloud, edge = Cloud(gateway), Edge(models)
+    repository = ModelRepository(models)
+
+    def ask(model: str | None, text: str) -> tuple[Any, ...]:
+        if model is None:
+            missing = Answer("⚠️ There is no model yet; make one with: tensorseek quickstart")
+            return _show(missing, missing)
+        return _show(cloud.answer(model, text), edge.answer(model, text))
+
+    def refresh() -> Any:
+        names = repository.names()
+        return gr.Dropdown(choices=names, value=names[0] if names else None)
+
+    with gr.Blocks(title=_TITLE, analytics_enabled=False) as page:
+        gr.Markdown(f"# {_TITLE}")
+        model = gr.Dropdown(label="Model", interactive=True)
+        text = gr.Textbox(label="Text", placeholder="Write a sentence about a film", lines=3)
+        button = gr.Button("Classify", variant="primary")
+        gr.Examples([[example] for example in _EXAMPLES], [text])
+        with gr.Row():
+            panels = [*_panel("Cloud"), *_panel("Edge")]
+        gr.on([button.click, text.submit], ask, [model, text], panels, api_name="classify")
+        page.load(refresh, None, model, api_visibility="private")
+    return page
+
+
+def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
+    """Shows the page until SIGTERM or Ctrl-C.
+
+    Raises:
+        StackError: the port is in use.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex((host, port)) == 0:
+            raise StackError(f"port {port} is in use; choose another with --port")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    page = build(models, gateway)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        share=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        quiet=True,
+    )
+    print(f"demo on http://{host}:{port}", flush=True)
+    stop.wait()
+    page.close(verbose=False)
+
+
+def _panel(title: str) -> tuple[gr.Label, gr.Markdown]:
+    with gr.Column():
+        gr.Markdown(f"## {title}")
+        return gr.Label(label=f"{title} scores"), gr.Markdown(elem_id=f"{title.lower()}-note")
+
+
+def _show(*sides: Answer) -> tuple[Any, ...]:
+    values: list[Any] = []
+    for side in sides:
+        values += [side.scores or None, side.note]
+    return tuple(values)
