@@ -65,14 +65,33 @@ class _Asked:
     milliseconds: list[float]
 
 
-def run(*, models: Path, runs: Path, data: Path, progress: Progress) -> Report:
+def movie_sentiment(data: Path, progress: Progress) -> Recipe:
+    """Fetches the example's encoder and sentences; its recipe, over the splits below `data`.
+
+    Raises:
+        FetchError: they can't be had.
+    """
+    cache = cache_folder()
+    encoder = movies.encoder(cache, progress)
+    folder = data / "movie-sentiment"
+    movies.write_splits(folder, cache, progress)
+    splits = [f"data.{name}={folder / name}.jsonl" for name in ("train", "dev", "test")]
+    return recipes.load(RECIPE, [f"base_model={encoder}", *splits])
+
+
+def run(
+    prepare: Callable[[Progress], Recipe], *, models: Path, runs: Path, progress: Progress
+) -> Report:
     """Runs the job; what is there from an earlier run is used again.
+
+    Args:
+        prepare: gets what the job needs; its time counts.
 
     Raises:
         GateRefused: the model, or its quantized form, is not good enough.
     """
     start = time.monotonic()
-    recipe = _prepare(data, progress)
+    recipe = prepare(progress)
     with progress.timed("load TensorFlow", expected_s=8):
         from finetune import evaluate, pipeline  # noqa: PLC0415 (7 s)
     outcome = pipeline.run(recipe, models=models, runs=runs, progress=progress)
@@ -143,15 +162,6 @@ def show(report: Report) -> None:
         f"{report.total_s:.0f} s in all"
     )
     console.print("Next: tensorseek up")
-
-
-def _prepare(data: Path, progress: Progress) -> Recipe:
-    cache = cache_folder()
-    encoder = movies.encoder(cache, progress)
-    folder = data / "movie-sentiment"
-    movies.write_splits(folder, cache, progress)
-    splits = [f"data.{name}={folder / name}.jsonl" for name in ("train", "dev", "test")]
-    return recipes.load(RECIPE, [f"base_model={encoder}", *splits])
 
 
 def _ask_gateway(

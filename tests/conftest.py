@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from bundle import golden
-from bundle.manifest import Manifest, Provenance, Signature, TensorSpec, TextPreprocess
+from bundle.manifest import (
+    EDGE_MODEL_FILE,
+    EdgeModel,
+    Manifest,
+    Provenance,
+    Signature,
+    TensorSpec,
+    TextPreprocess,
+)
 from bundle.preprocess import TextPreprocessor
 from bundle.repository import EXTRA, ModelRepository, SavedBundle
 
@@ -131,3 +140,66 @@ def publish_tiny(
             return repository.publish(staged, msgspec.structs.replace(tiny_manifest, name=name))
 
     return publish
+
+
+@pytest.fixture(scope="session")
+def publish_tiny_edge(tokenizer_json: bytes) -> Callable[..., Path]:
+    """Publishes a real float32 edge bundle of a version that `publish_tiny` made."""
+
+    def publish(saved: SavedBundle, seed: int = 0) -> Path:
+        from finetune.export import flatbuffer
+
+        spec = saved.manifest.preprocess
+        model = _tiny_tflite(tiny_weights(seed), spec.buckets)
+        found = flatbuffer.inspect(model)
+        edge = EdgeModel(
+            profile="float32",
+            min_runtime=found.min_runtime,
+            ops=found.ops,
+            weight_dtypes=found.weight_dtypes,
+            float_ops=found.float_ops,
+            evaluation={},
+        )
+        (served,) = saved.manifest.signatures.values()
+        signatures = {
+            f"tokens_{tokens}": Signature(
+                inputs=tuple(
+                    TensorSpec(name=spec.name, dtype="int32", shape=(1, tokens))
+                    for spec in served.inputs
+                ),
+                outputs=(TensorSpec(name="logits", dtype="float32", shape=(1, 2)),),
+            )
+            for tokens in spec.buckets
+        }
+        draft = msgspec.structs.replace(saved.manifest, edge=edge, signatures=signatures)
+        files = {
+            EDGE_MODEL_FILE: model,
+            spec.tokenizer: tokenizer_json,
+            golden.FILE_NAME: saved.read(golden.FILE_NAME),
+        }
+        return ModelRepository(saved.path.parents[1]).publish_edge(draft, files)
+
+    return publish
+
+
+def _tiny_tflite(weights: np.ndarray[Any, np.dtype[np.float32]], buckets: Sequence[int]) -> bytes:
+    import tensorflow as tf
+
+    def serve(input_ids: Any, attention_mask: Any) -> Any:
+        mask = tf.cast(attention_mask, tf.float32)[:, :, None]
+        return {"logits": tf.reduce_sum(tf.gather(weights, input_ids) * mask, axis=1)}
+
+    functions = {
+        f"tokens_{tokens}": tf.function(
+            serve,
+            input_signature=[
+                tf.TensorSpec([1, tokens], tf.int32, name=name)
+                for name in ("input_ids", "attention_mask")
+            ],
+        )
+        for tokens in buckets
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(tf.Module(), folder, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, list(functions))
+        return bytes(converter.convert())

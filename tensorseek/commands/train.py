@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,8 @@ def quickstart(
     native_log.redirect(runs / "native.log")
     from tensorseek import quickstart as job
 
-    report = job.run(models=models, runs=runs, data=data, progress=TerminalProgress())
+    prepare = functools.partial(job.movie_sentiment, data)
+    report = job.run(prepare, models=models, runs=runs, progress=TerminalProgress())
     job.show(report)
     if json_file is not None:
         job.write(report, json_file)
