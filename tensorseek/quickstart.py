@@ -153,9 +153,10 @@ def show(report: Report) -> None:
     table.add_row(
         "size", f"{report.saved_model_bytes / 1e6:.1f} MB", f"{report.edge_bytes / 1e6:.1f} MB"
     )
-    table.add_row("where", report.saved_model, report.edge_bundle)
     console = Console()
     console.print(table)
+    for path in (report.saved_model, report.edge_bundle, report.runs):
+        console.print(path, soft_wrap=True)
     console.print(
         f"agreement {report.agreement:.1%} on {report.test_examples} test sentences; "
         f"trained at {report.train_examples_per_s:.0f} examples/s; "

@@ -37,8 +37,8 @@ class Cloud:
         start = time.perf_counter()
         try:
             prediction = self._client.predict(model, [text])
-        except BackendUnavailable as error:
-            return Answer(f"⚠️ The cloud is away ({self._address}): {error}. Try again shortly.")
+        except BackendUnavailable:
+            return Answer(f"⚠️ The cloud ({self._address}) is away; it may be back in a moment.")
         except ServingError as error:
             return Answer(f"⚠️ {error}")
         result = prediction.results[0]

@@ -1,0 +1,1 @@
+"""One module a claim; each prints one JSON line. `make bench-<name>` runs it."""
