@@ -83,3 +83,17 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
             hidden = code is grpc.StatusCode.INTERNAL
             return code, "internal error; see the server's log" if hidden else str(error)
     return grpc.StatusCode.INTERNAL, "internal error; see the server's log"
+
+
+_KINDS = {code: kind for kind, code in STATUS.items() if issubclass(kind, ServingError)}
+
+
+def error_of(code: grpc.StatusCode, message: str) -> ServingError:
+    """What a client raises for a gRPC status: `status_of` the other way round."""
+    kind = _KINDS.get(code)
+    if kind is None:
+        return ServingError(f"{code.name}: {message}")
+    if kind is InvalidArgument:
+        field, colon, problem = message.partition(": ")
+        return InvalidArgument(field, problem) if colon else InvalidArgument("request", message)
+    return kind(message)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bundle.repository import ModelRepository
 from tensorseek import stack
 from tensorseek.commands import example
 from tensorseek.commands.options import Gateway, Models
@@ -70,7 +71,12 @@ def up(
     """Starts backend, gateway and demo, and keeps them running until Ctrl-C or SIGTERM."""
     ports = stack.Ports(backend=backend_port, gateway=gateway_port, http=http_port, demo=demo_port)
     ports.check_free()
-    children = [make(models, ports, logs) for make in (stack.backend, stack.gateway, stack.demo)]
+    has_model = bool(ModelRepository(models).names())
+    children = [
+        stack.backend(models, ports, logs),
+        stack.gateway(models, ports, logs, needs_model=has_model),
+        stack.demo(models, ports, logs),
+    ]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end in KeyboardInterrupt
     with contextlib.suppress(KeyboardInterrupt), stack.running(children):
         stack.wait_ready(children)

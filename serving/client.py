@@ -1,0 +1,175 @@
+"""What a Python program uses to ask a gateway; needs no TensorFlow.
+
+with Client("127.0.0.1:9000") as client:
+    print(client.predict("movie-sentiment", ["a fine film"]).results)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from bundle import manifest
+from bundle.manifest import Manifest
+from bundle.postprocess import LabelScore
+from protos import inference_pb2
+from protos.inference_pb2_grpc import InferenceStub
+from serving.errors import InvalidArgument, ServingError, error_of
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Where the gateway's time went; `total_ms` leaves out the way there and back."""
+
+    preprocess_ms: float
+    backend_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer to one call.
+
+    Each of `results` belongs to the text at its place: its labels, the most probable first, or
+    the error that this text alone had.
+    """
+
+    model: str
+    version: int
+    results: Sequence[Sequence[LabelScore] | ServingError]
+    timings: Timings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """One model of the gateway; `serving_version` is 0 while none is served."""
+
+    name: str
+    task: str
+    versions: Sequence[int]
+    serving_version: int
+
+
+class Client:
+    """A connection to a gateway, made at the first call and kept; safe to share by threads.
+
+    Every method raises one error of `serving.errors` for a status that isn't OK, with the
+    gateway's message. Nothing is sent twice.
+
+    Args:
+        address: `host:port` of the gateway's gRPC.
+        timeout_s: how long one call may take.
+        max_message_bytes: of one request or answer.
+    """
+
+    def __init__(
+        self, address: str, *, timeout_s: float = 30.0, max_message_bytes: int = 4 << 20
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+            ],
+        )
+        self._stub = InferenceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
+
+    def predict(self, model: str, texts: Sequence[str], version: int = 0) -> Prediction:
+        """Labels of 1..N texts, in order.
+
+        Args:
+            version: 0 for the served one.
+
+        Raises:
+            InvalidArgument: every text, or something else in the request, is wrong.
+            ServingError: the gateway's status, see `serving.errors`.
+        """
+        request = _predict_request(model, texts, version)
+        response = self._call(self._stub.Predict, request)
+        return Prediction(
+            model=response.model,
+            version=response.model_version,
+            results=[_result(result) for result in response.results],
+            timings=Timings(
+                preprocess_ms=response.timings.preprocess_ms,
+                backend_ms=response.timings.backend_ms,
+                total_ms=response.timings.total_ms,
+            ),
+        )
+
+    def models(self) -> list[ModelSummary]:
+        """Every model that is published, by name."""
+        response = self._call(self._stub.ListModels, inference_pb2.ListModelsRequest())
+        return [
+            ModelSummary(
+                name=model.name,
+                task=model.task,
+                versions=list(model.versions),
+                serving_version=model.serving_version,
+            )
+            for model in response.models
+        ]
+
+    def model(self, name: str, version: int = 0) -> Manifest:
+        """The manifest of a model.
+
+        Args:
+            version: 0 for the served one.
+
+        Raises:
+            UnknownModel: there is no such model or version.
+        """
+        request = inference_pb2.GetModelRequest(model=name, version=version)
+        response = self._call(self._stub.GetModel, request)
+        return manifest.decode(response.manifest_json.encode(), origin=f"gateway, model {name}")
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            # Every error of a call has these; the base class just doesn't say so.
+            raise error_of(error.code(), error.details() or "") from error
+
+
+def _predict_request(
+    model: str, texts: Sequence[str], version: int
+) -> inference_pb2.PredictRequest:
+    inputs = []
+    for place, text in enumerate(texts):
+        try:
+            inputs.append(inference_pb2.Input(text=text))
+        except UnicodeEncodeError as error:
+            problem = f"can't be written as UTF-8: {error.reason}; send whole characters"
+            raise InvalidArgument(f"inputs[{place}].text", problem) from error
+    return inference_pb2.PredictRequest(model=model, version=version, inputs=inputs)
+
+
+def _result(result: inference_pb2.Result) -> Sequence[LabelScore] | ServingError:
+    if result.HasField("error"):
+        error = result.error
+        return error_of(
+            _CODES.get(error.code, grpc.StatusCode.UNKNOWN), f"{error.field}: {error.message}"
+        )
+    return [LabelScore(item.label, item.score) for item in result.labels.labels]

@@ -1,0 +1,77 @@
+"""Messages of the public API ↔ the predictor's inputs and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from protos import inference_pb2
+from serving import tensors
+from serving.errors import InvalidArgument, LimitExceeded, status_of
+from serving.gateway.inputs import Input
+from serving.gateway.predictor import Answer, Outcome
+from serving.gateway.types import shown
+
+
+def read_inputs(request: inference_pb2.PredictRequest, max_inputs: int) -> Sequence[Input]:
+    """The request's inputs; one that can't be read is its own error.
+
+    Raises:
+        InvalidArgument: there are none.
+        LimitExceeded: there are more than `max_inputs`.
+    """
+    count = len(request.inputs)
+    if count > max_inputs:
+        raise LimitExceeded(f"inputs: {count} in one call; the limit is max_inputs={max_inputs}")
+    if not request.inputs:
+        raise InvalidArgument("inputs", f"is empty; send 1 to {max_inputs}")
+    return [_read_input(value, f"inputs[{place}]") for place, value in enumerate(request.inputs)]
+
+
+def _read_input(value: inference_pb2.Input, field: str) -> Input:
+    match value.WhichOneof("value"):
+        case "text":
+            return value.text
+        case "tensors":
+            return _read_tensors(value.tensors, f"{field}.tensors")
+        case "image":
+            return InvalidArgument(f"{field}.image", "this model takes no image; send `text`")
+        case _:
+            return InvalidArgument(field, "is empty; send `text` or `tensors`")
+
+
+def _read_tensors(named: inference_pb2.NamedTensors, field: str) -> Input:
+    try:
+        return {
+            name: tensors.decode(value, f"{field}[{shown(name)}]")
+            for name, value in named.tensors.items()
+        }
+    except InvalidArgument as error:
+        return error
+
+
+def write_answer(model: str, answer: Answer, total_s: float) -> inference_pb2.PredictResponse:
+    """The response to a call that took `total_s` so far."""
+    return inference_pb2.PredictResponse(
+        model=model,
+        model_version=answer.version,
+        results=[_write_outcome(outcome) for outcome in answer.outcomes],
+        timings=inference_pb2.Timings(
+            preprocess_ms=answer.preprocess_s * 1e3,
+            backend_ms=answer.backend_s * 1e3,
+            total_ms=total_s * 1e3,
+        ),
+    )
+
+
+def _write_outcome(outcome: Outcome) -> inference_pb2.Result:
+    if isinstance(outcome, InvalidArgument):
+        code, _ = status_of(outcome)
+        error = inference_pb2.InputError(
+            code=code.value[0], field=outcome.field, message=outcome.problem
+        )
+        return inference_pb2.Result(error=error)
+    if isinstance(outcome, Mapping):
+        named = {name: tensors.encode(array, name) for name, array in outcome.items()}
+        return inference_pb2.Result(tensors=inference_pb2.NamedTensors(tensors=named))
+    scores = [inference_pb2.LabelScore(label=item.label, score=item.score) for item in outcome]
+    return inference_pb2.Result(labels=inference_pb2.Labels(labels=scores))

@@ -1,0 +1,174 @@
+"""The flow of one call: inputs → tensors → backend → answers, in order.
+
+    inputs     0 "a film"    1 ""    2 "a long text …"    3 {tensors}
+                  │          ✗          │                   │
+    jobs       bucket 16             bucket 64            as they are    at most `max_batch` rows
+                  └─────────────────────┼───────────────────┘  concurrently
+    backend                          execute
+                  ▼          ▼          ▼                   ▼
+    outcomes   labels      error     labels               tensors
+
+Knows neither messages nor sockets: the backend is an `Execute`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bundle.postprocess import LabelScore, rank_labels
+from serving.errors import BackendFault, InvalidArgument, UnknownModel
+from serving.gateway.catalog import Catalog
+from serving.gateway.inputs import Input, sort_inputs
+from serving.gateway.published import Model
+from serving.gateway.types import SIGNATURE, Deadline, Execute, Tensors
+
+INLINE_CHARACTERS = 512  # tokenizing these takes less than handing them to a thread
+
+Outcome = Sequence[LabelScore] | Tensors | InvalidArgument
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One outcome per input, in order, and how they came about."""
+
+    version: int
+    outcomes: Sequence[Outcome]
+    preprocess_s: float
+    backend_s: float
+    batches: Sequence[int]  # inputs in each call to the backend
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One call to the backend."""
+
+    places: Sequence[int]  # of the inputs that it answers
+    tensors: Tensors
+    raw: bool  # they are the caller's own
+
+
+class Predictor:
+    """Answers calls with the models of a catalog.
+
+    Args:
+        execute: runs a model on tensors.
+        max_batch: texts in one call to it.
+    """
+
+    def __init__(self, catalog: Catalog, execute: Execute, max_batch: int) -> None:
+        self._catalog = catalog
+        self._execute = execute
+        self._max_batch = max_batch
+
+    async def predict(
+        self, name: str, version: int, inputs: Sequence[Input], deadline: Deadline
+    ) -> Answer:
+        """Answers `inputs`, at least one, with the given version, or for 0 with the served one.
+
+        Inputs that are wrong have an error as their outcome, unless all of them are.
+
+        Raises:
+            InvalidArgument: every input is wrong; the first one's error.
+            ServingError: the model can't be asked.
+        """
+        model = self._catalog.find(name, version)
+        try:
+            return await self._answer(model, inputs, deadline)
+        except UnknownModel:
+            if version:
+                raise
+            # The backend has swapped versions since the last look.
+            await self._catalog.refresh()
+            newer = self._catalog.find(name)
+            if newer.key == model.key:
+                raise
+            return await self._answer(newer, inputs, deadline)
+
+    async def _answer(self, model: Model, inputs: Sequence[Input], deadline: Deadline) -> Answer:
+        started = time.perf_counter()
+        given = sort_inputs(model, inputs)
+        jobs = [
+            _Job(places=[place], tensors=tensors, raw=True)
+            for place, tensors in given.tensors.items()
+        ]
+        jobs += await self._text_jobs(model, given.texts)
+        prepared = time.perf_counter()
+        outcomes: dict[int, Outcome] = dict(given.errors)
+        for job, outputs in zip(jobs, await self._run(model, jobs, deadline), strict=True):
+            outcomes |= _finish(model, job, outputs)
+        ended = time.perf_counter()
+        return Answer(
+            version=model.key.version,
+            outcomes=_in_order(outcomes),
+            preprocess_s=prepared - started,
+            backend_s=ended - prepared,
+            batches=[len(job.places) for job in jobs],
+        )
+
+    async def _text_jobs(self, model: Model, texts: Mapping[int, str]) -> list[_Job]:
+        if not texts:
+            return []
+        if sum(map(len, texts.values())) <= INLINE_CHARACTERS:
+            return list(self._encode(model, texts))
+        return await asyncio.to_thread(lambda: list(self._encode(model, texts)))
+
+    def _encode(self, model: Model, texts: Mapping[int, str]) -> Iterator[_Job]:
+        preprocessor = model.preprocessor
+        ids = dict(zip(texts, preprocessor.encode(list(texts.values())), strict=True))
+        by_bucket: dict[int, list[int]] = {}
+        for place, tokens in ids.items():
+            by_bucket.setdefault(preprocessor.bucket(len(tokens)), []).append(place)
+        for bucket, places in by_bucket.items():
+            for start in range(0, len(places), self._max_batch):
+                part = places[start : start + self._max_batch]
+                tensors = preprocessor.pad([ids[place] for place in part], bucket)
+                yield _Job(places=part, tensors=tensors, raw=False)
+
+    async def _run(
+        self, model: Model, jobs: Sequence[_Job], deadline: Deadline
+    ) -> Sequence[Tensors | InvalidArgument]:
+        if len(jobs) == 1:  # the most frequent case needs no task of its own
+            return [await self._run_one(model, jobs[0], deadline)]
+        tasks = [asyncio.ensure_future(self._run_one(model, job, deadline)) for job in jobs]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # after a failure nobody waits for the others
+                task.cancel()
+
+    async def _run_one(
+        self, model: Model, job: _Job, deadline: Deadline
+    ) -> Tensors | InvalidArgument:
+        try:
+            return await self._execute(model.key, job.tensors, deadline)
+        except InvalidArgument as error:
+            if job.raw:
+                return InvalidArgument(f"inputs[{job.places[0]}].{error.field}", error.problem)
+            raise BackendFault(f"the backend refuses tensors of ours: {error}") from error
+
+
+def _finish(model: Model, job: _Job, outputs: Tensors | InvalidArgument) -> dict[int, Outcome]:
+    if job.raw or isinstance(outputs, InvalidArgument):
+        return {job.places[0]: outputs}
+    name = model.manifest.signatures[SIGNATURE].outputs[0].name
+    logits = outputs.get(name)
+    expected = (len(job.places), len(model.manifest.labels))
+    if logits is None or logits.shape != expected or logits.dtype.kind != "f":
+        found = "missing" if logits is None else f"{logits.dtype} {list(logits.shape)}"
+        raise BackendFault(f"{name}: is {found}; {model.key} must give floats {list(expected)}")
+    if not np.isfinite(logits).all():
+        raise BackendFault(f"{name}: {model.key} gives values that are not finite")
+    return dict(zip(job.places, rank_labels(logits, model.manifest.labels), strict=True))
+
+
+def _in_order(outcomes: Mapping[int, Outcome]) -> Sequence[Outcome]:
+    ordered = [outcomes[place] for place in range(len(outcomes))]
+    errors = [outcome for outcome in ordered if isinstance(outcome, InvalidArgument)]
+    if len(errors) == len(ordered):
+        raise errors[0]
+    return ordered

@@ -1,0 +1,19 @@
+"""Law of admission: at most so many at once, and a place is free again however its call ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.errors import LimitExceeded
+from serving.gateway.admission import Admission
+
+
+def test_one_more_than_allowed_is_refused_by_the_limits_name() -> None:
+    admission = Admission(2)
+    with admission.admit(), admission.admit():
+        assert admission.in_flight == 2
+        with pytest.raises(LimitExceeded, match="max_in_flight=2"), admission.admit():
+            pass
+    with pytest.raises(KeyError), admission.admit():
+        raise KeyError
+    assert admission.in_flight == 0
