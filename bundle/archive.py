@@ -50,7 +50,8 @@ def unpack(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, bytes]:
             return {entry.filename: _read(archive, entry) for entry in entries}
     except OSError as error:
         raise ArchiveError(f"{path}: {error.strerror or error}. Copy it again.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        # RuntimeError: a feature zipfile lacks; ValueError: a name that is not UTF-8
         raise ArchiveError(f"{path}: not a readable zip: {error}. Copy it again.") from error
 
 
@@ -71,8 +72,10 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], max_bytes: int) -
             raise ArchiveError(f"{path}: {name!r} appears twice")
         seen.add(name)
         mode = entry.external_attr >> 16
-        if mode and not stat.S_ISREG(mode):
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):  # 0: its writer names no kind
             raise ArchiveError(f"{path}: {name!r} is a link or a special file")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ArchiveError(f"{path}: {name!r} is neither stored nor deflated")
         if entry.flag_bits & 1:
             raise ArchiveError(f"{path}: {name!r} is encrypted")
 

@@ -28,12 +28,17 @@ def rename_directory(source: Path, target: Path) -> None:
     Raises:
         OSError: `target` exists and is not empty, or lies on another file system.
     """
-    for folder, _, files in os.walk(source):
-        for name in files:
-            sync(Path(folder, name))
-        sync(Path(folder))
+    sync_tree(source)
     source.rename(target)
     sync(target.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Waits until a folder and everything below it is on the disk."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            sync(Path(parent, name))
+        sync(Path(parent))
 
 
 def sync(path: Path) -> None:

@@ -26,6 +26,7 @@ Profile = Literal["float32", "float16", "dynamic_int8", "full_int8", "mixed_int8
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){1,3}")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +65,9 @@ class TextPreprocess(Record, frozen=True, kw_only=True, tag="text", tag_field="k
             raise ValueError(f"buckets {list(self.buckets)} must rise, with at least one")
         if self.buckets[0] < 1 or self.max_characters < 1:
             raise ValueError("buckets and max_characters must be at least 1")
+        if self.pad_id < 0:
+            raise ValueError(f"pad_id {self.pad_id} must be at least 0")
+        check_relative(self.tokenizer)
 
 
 class Metric(Record, frozen=True, kw_only=True):
@@ -100,6 +104,10 @@ class EdgeModel(Record, frozen=True, kw_only=True):
     float_ops: dict[str, int]  # ops that compute in float → number of uses
     evaluation: dict[str, float]  # float against quantized, on the test split
 
+    def __post_init__(self) -> None:
+        if not _VERSION.fullmatch(self.min_runtime):
+            raise ValueError(f"min_runtime {self.min_runtime!r} must be like 2.17.0")
+
 
 class Manifest(Record, frozen=True, kw_only=True):
     """A bundle's description; `files` covers every other file of the bundle."""
@@ -122,8 +130,8 @@ class Manifest(Record, frozen=True, kw_only=True):
                 f"schema_version is {self.schema_version}, this program reads {SCHEMA_VERSION}"
             )
         check_name(self.name)
-        if self.version < 1:
-            raise ValueError(f"version {self.version} must be at least 1")
+        if not 1 <= self.version < 1 << 63:  # an int64 on the wire
+            raise ValueError(f"version {self.version} must be 1 to 2^63 - 1")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels {list(self.labels)} repeat")
         for path, digest in self.files.items():

@@ -28,7 +28,7 @@ class TextPreprocessor:
         spec: buckets, padding and limits.
 
     Raises:
-        ManifestError: the tokenizer file can't be read.
+        ManifestError: the tokenizer file can't be read, or the buckets are too short for it.
     """
 
     def __init__(self, tokenizer_json: bytes, spec: TextPreprocess) -> None:
@@ -37,6 +37,12 @@ class TextPreprocessor:
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
         except Exception as error:  # the library raises bare Exception
             raise ManifestError(f"{spec.tokenizer}: not a tokenizers file: {error}") from error
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        if spec.buckets[-1] <= special:  # it would not truncate at all
+            raise ManifestError(
+                f"buckets: {spec.buckets[-1]} tokens hold nothing beside the {special} special "
+                f"ones of {spec.tokenizer}; raise the last bucket"
+            )
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.buckets[-1])
 
@@ -44,7 +50,7 @@ class TextPreprocessor:
         """Refuses text that the model can't take.
 
         Raises:
-            InputError: the text is empty or too long.
+            InputError: the text is empty, too long, or not Unicode.
         """
         if not text.strip():
             raise InputError("text", "is empty; send at least one visible character")
@@ -54,6 +60,14 @@ class TextPreprocessor:
                 f"has {len(text)} characters, the limit is {self.spec.max_characters}; "
                 "send a shorter text",
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "text",
+                f"has half a surrogate pair, {text[error.start]!r}, at character {error.start}; "
+                "send valid Unicode",
+            ) from error
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, special tokens included, cut at the last bucket.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from bundle.manifest import Manifest, Profile
 
 EXTRA = "assets.extra"
 _MANIFEST = f"{EXTRA}/{manifest.FILE_NAME}"
+_NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
 class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,8 +73,7 @@ class ModelRepository:
         folder = self.root / name
         if not _is_name(name) or not folder.is_dir():
             return []
-        numbers = (int(path.name) for path in folder.iterdir() if _is_version(path))
-        return sorted(number for number in numbers if number > 0)
+        return sorted(int(path.name) for path in folder.iterdir() if _is_version(path))
 
     def pinned(self, name: str) -> int | None:
         """The version that is pinned, if any.
@@ -94,7 +95,8 @@ class ModelRepository:
         Raises:
             RepositoryError: the model has no version.
         """
-        return self.pinned(name) or self._known(name)[-1]
+        newest = self._known(name)[-1]
+        return self.pinned(name) or newest
 
     def load(self, name: str, version: int | None = None, *, verify: bool = True) -> SavedBundle:
         """Opens a version, by default the one to serve.
@@ -150,6 +152,9 @@ class ModelRepository:
 
         Returns:
             The published version.
+
+        Raises:
+            RepositoryError: something that is no bundle lies where the version belongs.
         """
         with self._locked():
             known = self.versions(draft.name)
@@ -161,8 +166,10 @@ class ModelRepository:
                 files=integrity.digest_folder(staged),
                 provenance=msgspec.structs.replace(draft.provenance, parent_version=parent),
             )
-            atomic.write_bytes(staged / _MANIFEST, manifest.encode(final))
             target = self.root / draft.name / str(version)
+            if target.exists():
+                raise RepositoryError(f"{target}: is no bundle, but is in the way; move it away")
+            atomic.write_bytes(staged / _MANIFEST, manifest.encode(final))
             target.parent.mkdir(exist_ok=True)
             atomic.rename_directory(staged, target)
         return SavedBundle(target, final)
@@ -254,7 +261,7 @@ def _is_name(name: str) -> bool:
 
 
 def _is_version(path: Path) -> bool:
-    return path.name.isascii() and path.name.isdecimal() and (path / _MANIFEST).is_file()
+    return bool(_NUMBER.fullmatch(path.name)) and (path / _MANIFEST).is_file()
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -44,12 +44,18 @@ def read(path: Path) -> EdgePackage:
     for name in needed:
         if name not in files:
             raise ManifestError(f"{path}: its manifest lists no {name}; publish it again")
-    model, tokenizer, examples = (files[name] for name in needed)
+    model, tokenizer, encoded = (files[name] for name in needed)
+    examples = golden.decode(encoded, f"{path}:{golden.FILE_NAME}")
+    if any(len(row) != len(found.labels) for row in examples.logits):
+        raise ManifestError(
+            f"{path}:{golden.FILE_NAME}: an answer has not one logit for each of the "
+            f"{len(found.labels)} labels; publish it again"
+        )
     return EdgePackage(
         path=path,
         manifest=found,
         edge=found.edge,
         model=model,
         tokenizer=tokenizer,
-        golden=golden.decode(examples, f"{path}:{golden.FILE_NAME}"),
+        golden=examples,
     )

@@ -43,11 +43,13 @@ class EdgeRunner:
         threads: CPU threads of one call.
 
     Raises:
+        ManifestError: the manifest and the model don't fit each other.
         RuntimeUnfit: the runtime can't run the model.
         GoldenError: it runs it wrongly.
     """
 
     def __init__(self, opened: EdgePackage, found: Runtime, threads: int = 1) -> None:
+        self._path = opened.path
         self.manifest: Manifest = opened.manifest
         self.runtime = found
         self._preprocessor = TextPreprocessor(opened.tokenizer, opened.manifest.preprocess)
@@ -80,6 +82,8 @@ class EdgeRunner:
         """
         tensors = self._preprocessor([text])
         outputs = self._runs[tensors["input_ids"].shape[1]](tensors)
+        if "logits" not in outputs:
+            raise ManifestError(f"{self._path}: the model gives {sorted(outputs)}, not logits")
         return np.asarray(outputs["logits"][0], np.float32)
 
     def predict(self, text: str) -> list[LabelScore]:
@@ -95,9 +99,9 @@ def _by_length(opened: EdgePackage, signature: Callable[[str], Run]) -> dict[int
     """Number of tokens → the signature that takes them."""
     runs = {}
     for name, spec in opened.manifest.signatures.items():
-        for tensor in spec.inputs:
-            if tensor.name == "input_ids" and tensor.shape[1] is not None:
-                runs[tensor.shape[1]] = signature(name)
+        match {tensor.name: tensor.shape for tensor in spec.inputs}.get("input_ids"):
+            case (1, int(tokens)):
+                runs[tokens] = signature(name)
     missing = set(opened.manifest.preprocess.buckets) - runs.keys()
     if missing:
         raise ManifestError(f"{opened.path}: no signature for the buckets {sorted(missing)}")

@@ -57,35 +57,53 @@ class Runtime:
             returns is the caller's own.
 
         Raises:
-            RuntimeUnfit: the runtime refuses the model.
+            RuntimeUnfit: the runtime refuses the model, has not the signature or can't run it.
         """
         try:
             interpreter = self.interpreter(model_content=model, num_threads=threads)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RuntimeUnfit(f"{self.name} {self.version} refuses the model: {reason}") from error
+            raise self._unfit("refuses the model", error) from error
 
         def signature(name: str) -> Run:
-            runner = interpreter.get_signature_runner(name)
-            return lambda inputs: {key: np.array(value) for key, value in runner(**inputs).items()}
+            try:
+                runner = interpreter.get_signature_runner(name)
+            except ValueError as error:
+                raise self._unfit(f"finds no signature {name!r} in the model", error) from error
+
+            def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+                try:
+                    outputs = runner(**inputs)
+                except (ValueError, RuntimeError) as error:
+                    raise self._unfit(f"can't run signature {name!r}", error) from error
+                return {key: np.array(value) for key, value in outputs.items()}
+
+            return run
 
         return signature
+
+    def _unfit(self, problem: str, error: Exception) -> RuntimeUnfit:
+        reason = " ".join(str(error).split())[:200]
+        return RuntimeUnfit(f"{self.name} {self.version} {problem}: {reason}")
 
 
 def find() -> Runtime:
     """The first TFLite runtime that is installed.
 
     Raises:
-        RuntimeMissing: there is none; names what to install.
+        RuntimeMissing: there is none, or none that loads; names what to install.
     """
+    broken = ""
     for module, distribution in _KNOWN:
         try:
             interpreter = importlib.import_module(module).Interpreter
         except ModuleNotFoundError:
             continue
+        except ImportError as error:  # such as a C library that is too old for it
+            broken += f"; {distribution} is, but does not load: {error}"
+            continue
         return Runtime(distribution, importlib.metadata.version(distribution), interpreter)
-    raise RuntimeMissing("no TFLite runtime is installed: pip install 'tensorseek[edge]'")
+    raise RuntimeMissing(f"no TFLite runtime is installed: pip install 'tensorseek[edge]'{broken}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,35 +18,54 @@ _RECORD = "trained.json"
 
 
 def save(folder: Path, model: Any, figures: dict[str, Any]) -> None:
-    """Writes weights and a record of the training as `folder`, all or nothing."""
+    """Writes weights and a record of the training as `folder`, all or nothing.
+
+    What lay there before is gone only between two renames, once the new is on the disk.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
         content = Path(temporary, "content")
         tf.train.Checkpoint(model=model).write(str(content / WEIGHTS))
         (content / _RECORD).write_bytes(msgspec.json.encode(figures))
+        atomic.sync_tree(content)
         if folder.exists():
-            shutil.rmtree(folder)
-        atomic.rename_directory(content, folder)
+            folder.rename(Path(temporary, "before"))
+        content.rename(folder)
+        atomic.sync(folder.parent)
 
 
 def record(folder: Path) -> dict[str, Any] | None:
-    """The record of the training whose weights lie in `folder`; None when none finished."""
+    """The record of the training whose weights lie in `folder`; None when none finished.
+
+    Raises:
+        TrainingError: the record is damaged.
+    """
+    path = folder / _RECORD
     try:
-        return msgspec.json.decode((folder / _RECORD).read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except FileNotFoundError:
         return None
+    except msgspec.DecodeError as error:
+        raise TrainingError(f"{path}: {error}. Remove {folder} to train again.") from error
 
 
 def restore(prefix: Path, model: Any) -> None:
     """Reads the weights of `model` from a checkpoint, or from a SavedModel's `variables`.
 
     Raises:
-        TrainingError: a weight of the model is not in it.
+        TrainingError: it is missing or damaged, or lacks a weight of the model.
     """
-    status = tf.train.Checkpoint(model=model).read(str(prefix))
     try:
+        status = tf.train.Checkpoint(model=model).read(str(prefix))
         status.assert_existing_objects_matched()
-    except AssertionError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"{prefix}: holds another model: {reason}") from error
+    except (AssertionError, ValueError) as error:  # ValueError: a weight of another shape
+        raise TrainingError(f"{prefix}: holds another model: {_line(error)}") from error
+    except (tf.errors.OpError, IndexError) as error:  # IndexError: a file was cut
+        raise TrainingError(
+            f"{prefix}: can't be read: {_line(error)}. Remove {prefix.parent} to train again."
+        ) from error
     status.expect_partial()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

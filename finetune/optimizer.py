@@ -47,14 +47,15 @@ def build(
 
 def scale_loss(optimizer: Any, loss: Any) -> Any:
     """The loss to differentiate: scaled where the optimizer scales."""
-    return optimizer.get_scaled_loss(loss) if _scales(optimizer) else loss
+    return optimizer.get_scaled_loss(loss) if scales(optimizer) else loss
 
 
 def unscale(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
     """Dense gradients of the loss itself, in float32."""
     dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    return optimizer.get_unscaled_gradients(dense) if _scales(optimizer) else dense
+    return optimizer.get_unscaled_gradients(dense) if scales(optimizer) else dense
 
 
-def _scales(optimizer: Any) -> bool:
+def scales(optimizer: Any) -> bool:
+    """Whether the optimizer scales the loss, and skips steps whose gradients overflow."""
     return hasattr(optimizer, "get_scaled_loss")

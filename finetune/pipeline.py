@@ -96,8 +96,8 @@ class _Job:
         if figures is None:
             trained = trainer.train(self.task, self.recipe, self.data, self.progress)
             figures = trained.figures()
-            checkpoint.save(folder, trained.model, figures)
             atomic.write_bytes(self.folder / "recipe.yaml", self.recipe.to_yaml().encode())
+            checkpoint.save(folder, trained.model, figures)
         candidate = self._candidate(folder / checkpoint.WEIGHTS)
         return candidate, self._metrics(candidate, figures)
 

@@ -156,7 +156,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror}. Name a recipe that exists.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number like 2026-99-99
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: must be a mapping of keys, not {type(content).__name__}")
@@ -190,7 +190,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     except ValueError:
         try:
             place[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise RecipeError(f"--set {override!r}: the value is not YAML") from error
 
 
@@ -202,7 +202,8 @@ def _describe(problem: Any) -> str:
         return f"unknown key {where!r}; did you mean {nearest[0]!r}?"
     if problem["type"] == "missing":
         return f"key {where!r} is missing; add it"
-    return f"{where}: {problem['msg']}, got {problem['input']!r}"
+    fix = "; write it in quotes" if problem["type"] == "string_type" else ""  # YAML: no is False
+    return f"{where}: {problem['msg']}, got {problem['input']!r}{fix}"
 
 
 def _fields_at(loc: Sequence[str | int]) -> list[str]:

@@ -21,6 +21,8 @@ from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.tasks.base import Task, TaskData
 
+_STEADIER = "lower optimizer.learning_rate, or use precision=float32"
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -44,7 +46,7 @@ def train(task: Task, recipe: Recipe, data: TaskData, progress: Progress) -> Tra
     """Trains the recipe's model on `data.train`.
 
     Raises:
-        TrainingError: the loss is not a number.
+        TrainingError: the loss or a trained weight is not a number.
     """
     tf_keras.utils.set_random_seed(recipe.seed)
     policy = precision.choose(recipe.precision)
@@ -68,13 +70,13 @@ def train(task: Task, recipe: Recipe, data: TaskData, progress: Progress) -> Tra
                     losses.append(_checked(step(batch), len(losses)))
                     advance(len(batch["labels"]), f"loss {losses[-1]:.3f}")
     seconds = time.monotonic() - start
-    applied = int(optimizer.iterations)
+    _check_weights(model)
     return Trained(
         model=model,
         policy=policy,
         examples=examples,
         steps=len(losses),
-        skipped_steps=len(losses) - applied,
+        skipped_steps=int(step.skipped),
         seconds=seconds,
         examples_per_s=examples / seconds,
         losses=losses,
@@ -95,7 +97,9 @@ class _Step:
         self._optimizer = optimizer
         self._clip_norm = clip_norm
         self._differentiate = tf.function(self._gradients, reduce_retracing=True)
-        self._update = tf.function(self._apply, jit_compile=_may_fuse(optimizer))
+        # Loss scaling decides on the host whether to apply a step; XLA can't.
+        self._update = tf.function(self._apply, jit_compile=not optimizers.scales(optimizer))
+        self.skipped = tf.Variable(0)  # the optimizer counts a skipped step as any other
 
     def __call__(self, batch: dict[str, Any]) -> Any:
         """Trains on one batch; returns its mean loss, a float32 scalar."""
@@ -117,11 +121,9 @@ class _Step:
         self._optimizer.apply_gradients(
             zip(gradients, self._model.trainable_variables, strict=True)
         )
-
-
-def _may_fuse(optimizer: Any) -> bool:
-    # Loss scaling decides on the host whether to apply a step; XLA can't.
-    return not hasattr(optimizer, "get_scaled_loss")
+        if optimizers.scales(self._optimizer):
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in gradients])
+            self.skipped.assign_add(tf.cast(~finite, tf.int32))
 
 
 def _steps_per_epoch(data: TaskData, task: Task, recipe: Recipe) -> int:
@@ -135,8 +137,12 @@ def _steps_per_epoch(data: TaskData, task: Task, recipe: Recipe) -> int:
 def _checked(loss: Any, step: int) -> float:
     value = float(loss)
     if not math.isfinite(value):
-        raise TrainingError(
-            f"loss is {value} at step {step}; lower optimizer.learning_rate, "
-            "or use precision=float32"
-        )
+        raise TrainingError(f"loss is {value} at step {step}; {_STEADIER}")
     return value
+
+
+def _check_weights(model: Any) -> None:
+    # No later loss would show what the last step did.
+    for variable in model.trainable_variables:
+        if not bool(tf.reduce_all(tf.math.is_finite(variable))):
+            raise TrainingError(f"{variable.name} is not finite after the last step; {_STEADIER}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+import finetune  # noqa: F401 (chooses Keras 2, before any test imports TensorFlow)
 from bundle import golden
 from bundle.manifest import (
     EDGE_MODEL_FILE,
@@ -34,6 +38,15 @@ VOCABULARY = (*SPECIAL, *WORDS, *MARKS)
 LABELS = ("negative", "positive")
 
 PublishTiny = Callable[..., SavedBundle]
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
+
+if TYPE_CHECKING:  # the tests of the roles without TensorFlow run this file too
+    from finetune.pipeline import Outcome
+    from finetune.recipe import Recipe
+
+TinyRecipe = Callable[..., "Recipe"]
 
 
 @pytest.fixture(scope="session")
@@ -203,3 +216,111 @@ def _tiny_tflite(weights: np.ndarray[Any, np.dtype[np.float32]], buckets: Sequen
         tf.saved_model.save(tf.Module(), folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, list(functions))
         return bytes(converter.convert())
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes) -> Path:
+    """A pretrained model's folder: a random one-layer BERT over the words above.
+
+    Its sizes are the smallest at which the converter finds 90% of the weights worth an int8.
+    """
+    import tensorflow as tf
+    import tf_keras
+    from transformers import BertConfig, TFBertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("base")
+    tf_keras.utils.set_random_seed(0)
+    model = TFBertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(VOCABULARY),
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=384,
+            max_position_embeddings=16,
+            initializer_range=0.1,  # tells the words apart, as pretraining would
+        )
+    )
+    model(tf.ones([1, 1], tf.int32))  # makes the weights
+    model.save_pretrained(folder, safe_serialization=True)
+    (folder / "tokenizer.json").write_bytes(tokenizer_json)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train, dev and test.jsonl, where one word decides the label.
+
+    Four labels of the test part are wrong, so that no model gets all of it right.
+    """
+    from finetune.data import jsonl
+
+    folder = tmp_path_factory.mktemp("data")
+    rows = list(_tiny_rows(320))
+    rows[-4:] = [(text, LABELS[label == LABELS[0]]) for text, label in rows[-4:]]
+    for name, part in (("train", rows[:192]), ("dev", rows[192:224]), ("test", rows[224:])):
+        jsonl.write(folder / f"{name}.jsonl", part)
+    return folder
+
+
+def _tiny_rows(count: int) -> Iterator[tuple[str, str]]:
+    generator = random.Random(0)  # noqa: S311 (no secret)
+    decisive = {"positive": ("good", "great", "fine"), "negative": ("bad", "awful", "dull")}
+    neutral = ("a", "the", "film", "is", "was", "very", "and", "but", "plot", "actor", *MARKS)
+    for index in range(count):
+        label = LABELS[index % 2]
+        words = generator.choices(neutral, k=generator.randint(1, 13))
+        words.insert(generator.randint(0, len(words)), generator.choice(decisive[label]))
+        yield " ".join(words), label
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(
+    tiny_base: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TinyRecipe:
+    """Makes a recipe over the tiny model and data; arguments are as of `--set`."""
+    import yaml
+
+    from finetune import recipe
+
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    content = {
+        "name": "tiny",
+        "task": "text-classification",
+        "base_model": str(tiny_base),
+        "data": {
+            **{name: str(tiny_data / f"{name}.jsonl") for name in ("train", "dev", "test")},
+            "labels": list(LABELS),
+            "buckets": [8, 16],
+            "max_characters": 1000,
+            "batch_size": 8,
+        },
+        "optimizer": {"learning_rate": 0.01},
+        "schedule": {"epochs": 3},
+        "precision": "float32",
+    }
+    path.write_text(yaml.safe_dump(content))
+    return lambda *overrides: recipe.load(path, overrides)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A whole fine-tuning job that was run."""
+
+    recipe: Recipe
+    models: Path
+    runs: Path
+    outcome: Outcome
+
+
+@pytest.fixture(scope="session")
+def published(tiny_recipe: TinyRecipe, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The tiny recipe, trained, published, quantized. Copy what a test changes."""
+    from finetune import pipeline
+    from finetune.progress import Silent
+
+    folder = tmp_path_factory.mktemp("published")
+    models, runs = folder / "models", folder / "runs"
+    recipe = tiny_recipe()
+    outcome = pipeline.run(recipe, models=models, runs=runs, progress=Silent())
+    return Published(recipe, models, runs, outcome)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bundle import atomic
+from bundle.errors import InputError
 from finetune.errors import DataError
 
 
@@ -23,13 +24,14 @@ class Examples:
         return len(self.texts)
 
 
-def read(path: Path, labels: Sequence[str]) -> Examples:
+def read(path: Path, labels: Sequence[str], check: Callable[[str], None] | None = None) -> Examples:
     """Reads and checks every line of a file.
 
     Args:
         path: UTF-8 JSON lines with `text`, and `label` as a name or as its index; other keys
             are ignored.
         labels: the names a label may have.
+        check: raises InputError for a text that the model can't take.
 
     Raises:
         DataError: names file, line and reason of the first line that can't be used.
@@ -45,7 +47,9 @@ def read(path: Path, labels: Sequence[str]) -> Examples:
     for number, line in enumerate(lines, 1):
         try:
             text, label = _parse(line, labels)
-        except ValueError as error:
+            if check is not None:
+                check(text)
+        except (ValueError, InputError) as error:
             raise DataError(f"{path}, line {number}: {error}") from error
         texts.append(text)
         indices.append(label)
@@ -65,8 +69,10 @@ def _parse(line: bytes, labels: Sequence[str]) -> tuple[str, int]:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
     if not isinstance(row, dict):
         shown = line[:60].decode(errors="replace")
         raise ValueError(f"must be an object with `text` and `label`, not {shown}")  # noqa: TRY004

@@ -68,9 +68,11 @@ def is_current(path: Path, saved: SavedBundle, recipe: Recipe) -> bool:
         verify_bytes(str(path), files, found.files)
     except BundleError:  # missing or damaged: it is made again
         return False
-    same_model = found.provenance.recipe_sha256 == saved.manifest.provenance.recipe_sha256
+    source, made_from = (
+        msgspec.structs.replace(record.provenance, recipe={}) for record in (saved.manifest, found)
+    )
     gates = recipe.model_dump(mode="json")["edge"]["gates"]
-    return same_model and found.provenance.recipe["edge"]["gates"] == gates
+    return source == made_from and found.provenance.recipe["edge"]["gates"] == gates
 
 
 def _describe(saved: Manifest, edge: EdgeModel, recipe: Recipe) -> Manifest:

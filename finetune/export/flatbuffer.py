@@ -54,7 +54,7 @@ def check_profile(content: Content, profile: Profile) -> None:
     promised = {"float32": "float32", "float16": "float16"}.get(profile, "int8")
     found = content.weight_dtypes
     # A few percent stay float in every profile: biases, norms, and what no kernel takes in int8.
-    if found.get(promised, 0) < 0.9 * sum(found.values()):
+    if found.get(promised, 0) <= 0.9 * sum(found.values()):
         raise GateRefused(
             f"profile {profile} promises {promised} weights, the converted model has {found} bytes"
         )

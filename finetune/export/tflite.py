@@ -35,7 +35,7 @@ def convert(model: ServingModel, buckets: Sequence[int], profile: Profile) -> by
         try:
             return bytes(converter.convert())
         except Exception as error:  # the converter raises a class of its own, not exported
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ModelError(f"edge profile {profile}: the model does not convert: {reason}") from (
                 error
             )

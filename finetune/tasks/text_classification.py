@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from safetensors import SafetensorError
 
 from bundle import integrity
+from bundle.errors import ManifestError
 from bundle.manifest import TextPreprocess
 from bundle.preprocess import TextPreprocessor
 from finetune.data import batches, jsonl
@@ -19,6 +21,9 @@ from finetune.errors import ModelError
 from finetune.head import ClassificationHead
 from finetune.recipe import Recipe
 from finetune.tasks.base import TaskData
+
+# Weights that a pretrained checkpoint may lack, since training makes them.
+_MAY_LACK = ("classifier", "pooler", "dropout")
 
 
 class TextClassification:
@@ -32,8 +37,8 @@ class TextClassification:
         self.recipe = recipe
         self.folder = _base_folder(recipe.base_model)
         self.tokenizer_json = _read(self.folder, "tokenizer.json")
-        self.base_model_sha256 = _weights_sha256(self.folder)
-        config = json.loads(_read(self.folder, "config.json"))
+        self.base_model_sha256 = _base_sha256(self.folder)
+        config = _config(self.folder)
         longest = config.get("max_position_embeddings", recipe.data.buckets[-1])
         if recipe.data.buckets[-1] > longest:
             raise ModelError(
@@ -45,12 +50,16 @@ class TextClassification:
             pad_id=config.get("pad_token_id") or 0,
             max_characters=recipe.data.max_characters,
         )
-        self.preprocessor = TextPreprocessor(self.tokenizer_json, spec)
+        try:
+            self.preprocessor = TextPreprocessor(self.tokenizer_json, spec)
+        except ManifestError as error:
+            raise ModelError(f"base_model {recipe.base_model}: {error}") from error
 
     def load_data(self) -> TaskData:
         settings = self.recipe.data
         paths = (settings.train, settings.dev, settings.test)
-        parts = [jsonl.read(path, settings.labels) for path in paths]
+        check = self.preprocessor.check
+        parts = [jsonl.read(path, settings.labels, check) for path in paths]
         train, dev, test = (
             batches.encode(self.preprocessor, part.texts, part.labels) for part in parts
         )
@@ -65,26 +74,46 @@ class TextClassification:
         )
 
     def build_model(self) -> Any:
+        model, missing = self._load()
+        lacking = sorted(name for name in missing if not any(part in name for part in _MAY_LACK))
+        if lacking:
+            raise self._error(f"its weights lack {lacking[0]} and {len(lacking) - 1} more")
+        if not hasattr(model, "classifier"):
+            raise self._error(f"{type(model).__name__} has no `classifier` to replace")
+        labels, features = len(self.recipe.data.labels), model.config.hidden_size
+        model.classifier = ClassificationHead(
+            self.recipe.head, labels, features, seed=self.recipe.seed, name="classifier"
+        )
+        token = tf.ones([1, 1], tf.int32)
+        answer = self.logits(model, {"input_ids": token, "attention_mask": token}, training=False)
+        if answer.shape != (1, labels):
+            raise self._error(f"{type(model).__name__} pools inside its classifier, not before it")
+        return model
+
+    def _load(self) -> tuple[Any, list[str]]:
+        """The model as transformers makes it, and the names of weights it found no values for."""
         from transformers import TFAutoModelForSequenceClassification  # noqa: PLC0415
 
         labels = self.recipe.data.labels
         try:
             with warnings.catch_warnings(), _quiet("transformers"):
                 warnings.simplefilter("ignore")  # of a checkpoint without a classifier: we make one
-                model = TFAutoModelForSequenceClassification.from_pretrained(
+                model, info = TFAutoModelForSequenceClassification.from_pretrained(
                     str(self.folder),
                     num_labels=len(labels),
                     id2label=dict(enumerate(labels)),
                     label2id={label: index for index, label in enumerate(labels)},
+                    output_loading_info=True,
                 )
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"base_model {self.recipe.base_model}: {reason}") from error
-        features = model.config.hidden_size
-        model.classifier = ClassificationHead(
-            self.recipe.head, len(labels), features, seed=self.recipe.seed, name="classifier"
+        except (OSError, ValueError, KeyError, SafetensorError, tf.errors.OpError) as error:
+            raise self._error(" ".join(str(error).split())[:300]) from error
+        return model, info["missing_keys"]
+
+    def _error(self, problem: str) -> ModelError:
+        return ModelError(
+            f"base_model {self.recipe.base_model}: {problem}. Use a whole checkpoint of an "
+            "encoder that pools before its classifier, such as BERT."
         )
-        return model
 
     def logits(self, model: Any, batch: dict[str, Any], *, training: bool) -> Any:
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
@@ -118,11 +147,22 @@ def _read(folder: Path, name: str) -> bytes:
         raise ModelError(f"base_model {folder}: {name}: {error.strerror}; add the file") from error
 
 
-def _weights_sha256(folder: Path) -> str:
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_read(folder, "config.json"))
+    except ValueError as error:
+        raise ModelError(f"base_model {folder}: config.json: not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"base_model {folder}: config.json: must be an object of settings")
+    return config
+
+
+def _base_sha256(folder: Path) -> str:
     names = sorted(path for pattern in ("*.safetensors", "*.h5") for path in folder.glob(pattern))
     if not names:
         raise ModelError(f"base_model {folder}: no *.safetensors or *.h5 weights; add them")
-    digests = [integrity.sha256_file(path) for path in [*names, folder / "config.json"]]
+    names += [folder / "config.json", folder / "tokenizer.json"]
+    digests = [integrity.sha256_file(path) for path in names]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
