@@ -95,16 +95,16 @@ class Manager(Generic[T]):
         """Begins to poll and load, in a thread of its own."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
+    def stop(self) -> None:
         """Ends the thread and lets go of every version; no lease may be taken afterwards.
 
-        Args:
-            timeout_s: how long a version that is being loaded is waited for.
+        A version that is being loaded is waited for: a process that ends while TensorFlow works
+        is aborted.
         """
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            self._thread.join()
         with self._lock:
             self._models.clear()
 

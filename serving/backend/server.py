@@ -6,6 +6,7 @@ stop    health says no ─► accept nothing more ─► calls in flight end ─
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import threading
@@ -89,7 +90,7 @@ class Backend:
         _log.info("backend drains", extra={"drain_s": drain_s})
         self._health.drain()
         self._server.stop(drain_s).wait()
-        self._manager.stop(drain_s)
+        self._manager.stop()
         _log.info("backend stopped")
 
     def __enter__(self) -> Self:
@@ -142,14 +143,16 @@ def run(config: BackendConfig) -> None:
     Raises:
         ConfigError: the port can't be had.
     """
-    asked_to_stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: asked_to_stop.set()) for number in numbers}
     backend = Backend(config)
-    try:
-        backend.start()
-        asked_to_stop.wait()
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])
+    asyncio.run(_serve_until_signal(backend))
     backend.stop()
+
+
+async def _serve_until_signal(backend: Backend) -> None:
+    # A loop, because a `threading.Event` that is set in a signal handler deadlocks when the
+    # signal comes while the main thread is just going to wait.
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+    backend.start()
+    await asked_to_stop.wait()

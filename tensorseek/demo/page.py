@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,9 @@ def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
     with socket.socket() as probe:
         if probe.connect_ex((host, port)) == 0:
             raise StackError(f"port {port} is in use; choose another with --port")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before any thread starts, so that `sigwait` can't miss one.
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     page = build(models, gateway)
     page.launch(
         server_name=host,
@@ -75,7 +74,7 @@ def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
         quiet=True,
     )
     print(f"demo on http://{host}:{port}", flush=True)
-    stop.wait()
+    signal.sigwait(signals)
     page.close(verbose=False)
 
 

@@ -90,7 +90,7 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     shelf = Shelf(tmp_path)
     yield shelf
     shelf.gate.set()
-    shelf.manager.stop(WAIT_S)
+    shelf.manager.stop()
 
 
 def test_the_newest_version_is_served_and_known_by_its_states(
@@ -295,6 +295,6 @@ def test_stopping_lets_go_of_every_version(shelf: Shelf, eventually: Eventually)
     shelf.put(1)
     shelf.manager.start()
     eventually(lambda: shelf.serving() == 1)
-    shelf.manager.stop(WAIT_S)
+    shelf.manager.stop()
     assert shelf.serving() is None
     assert shelf.refs[1]() is None

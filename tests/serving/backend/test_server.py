@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import queue
 import signal
@@ -312,37 +311,48 @@ def in_flight(stubs: Any, predict_request: Request) -> Any:
     return call
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_calls_in_flight_finish_and_ends_with_exit_code_0(
-    number: signal.Signals,
-    tmp_path: Path,
-    connect: Connect,
-    publish_probe: Publish,
-    predict_request: Request,
-) -> None:
-    publish_probe(tmp_path, 1)
+@contextlib.contextmanager
+def child(models: Path) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
+    """A process that runs a backend, and the events it logs."""
     code = (
         "from pathlib import Path; from serving import logs; from serving.backend import server; "
         "from serving.backend.config import BackendConfig; logs.configure(); "
-        f"server.run(BackendConfig(models=Path({str(tmp_path)!r}), port=0))"
+        f"server.run(BackendConfig(models=Path({str(models)!r}), port=0))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     try:
-        events = (json.loads(line) for line in process.stderr if line.startswith("{"))
-        about = next(event for event in events if event["event"] == "backend listens")
-        assert any(event["event"] == "model serves" for event in events)
-        stubs = connect(about["address"])
-        call = in_flight(stubs, predict_request)
-        process.send_signal(number)
-        assert call.result(WAIT_S).outputs["y"].tensor_content == floats(2).tobytes()
-        rest = [event["event"] for event in itertools.islice(events, 10)]
-        assert rest == ["backend drains", "backend stopped"]
-        assert process.wait(WAIT_S) == 0
-        stubs.channel.close()
+        yield process, (json.loads(line) for line in process.stderr if line.startswith("{"))
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_sigterm_lets_the_calls_in_flight_finish_and_ends_with_exit_code_0(
+    tmp_path: Path, connect: Connect, publish_probe: Publish, predict_request: Request
+) -> None:
+    publish_probe(tmp_path, 1)
+    with child(tmp_path) as (process, events):
+        listening = next(event for event in events if event["event"] == "backend listens")
+        assert any(event["event"] == "model serves" for event in events)
+        stubs = connect(listening["address"])
+        with stubs.channel:
+            call = in_flight(stubs, predict_request)
+            process.send_signal(signal.SIGTERM)
+            assert call.result(WAIT_S).outputs["y"].tensor_content == floats(2).tobytes()
+        assert [event["event"] for event in events] == ["backend drains", "backend stopped"]
+        assert process.wait(WAIT_S) == 0
+
+
+def test_sigint_while_a_model_loads_ends_with_exit_code_0(
+    tmp_path: Path, publish_probe: Publish
+) -> None:
+    publish_probe(tmp_path, 1)
+    with child(tmp_path) as (process, events):
+        assert any(event["event"] == "backend listens" for event in events)
+        process.send_signal(signal.SIGINT)
+        assert [event["event"] for event in events][-1] == "backend stopped"
+        assert process.wait(WAIT_S) == 0
