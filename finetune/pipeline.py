@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bundle import atomic
 from bundle.manifest import Metric
 from bundle.repository import ModelRepository, SavedBundle
@@ -99,6 +101,11 @@ class _Job:
             atomic.write_bytes(self.folder / "recipe.yaml", self.recipe.to_yaml().encode())
             checkpoint.save(folder, trained.model, figures)
         candidate = self._candidate(folder / checkpoint.WEIGHTS)
+        if not np.isfinite(candidate.test_logits).all():  # no loss came after the last step
+            raise GateRefused(
+                f"{self.recipe.name}: refused: it answers test examples with what is not a number; "
+                "lower optimizer.learning_rate"
+            )
         return candidate, self._metrics(candidate, figures)
 
     def _metrics(self, candidate: Candidate, figures: dict[str, Any]) -> dict[str, Metric]:

@@ -239,6 +239,8 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes) -
             intermediate_size=384,
             max_position_embeddings=16,
             initializer_range=0.1,  # tells the words apart, as pretraining would
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
         )
     )
     model(tf.ones([1, 1], tf.int32))  # makes the weights
@@ -295,7 +297,7 @@ def tiny_recipe(
             "max_characters": 1000,
             "batch_size": 8,
         },
-        "optimizer": {"learning_rate": 0.01},
+        "optimizer": {"learning_rate": 0.005},
         "schedule": {"epochs": 3},
         "precision": "float32",
     }

@@ -37,8 +37,8 @@ class TextClassification:
         self.recipe = recipe
         self.folder = _base_folder(recipe.base_model)
         self.tokenizer_json = _read(self.folder, "tokenizer.json")
-        self.base_model_sha256 = _base_sha256(self.folder)
         config = _config(self.folder)
+        self.base_model_sha256 = _base_sha256(self.folder)
         longest = config.get("max_position_embeddings", recipe.data.buckets[-1])
         if recipe.data.buckets[-1] > longest:
             raise ModelError(

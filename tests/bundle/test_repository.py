@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,9 +92,62 @@ def test_unknown_model_lists_what_there_is(
     repository: ModelRepository, tiny_manifest: Manifest
 ) -> None:
     publish(repository, tiny_manifest)
-    for name in ("other", "../tiny", "", "Tiny"):
+    (repository.root / "a-file").write_bytes(b"")
+    for name in ("other", "../tiny", "", "Tiny", "a-file", "tiny\0", "x" * 300):
         with pytest.raises(RepositoryError, match="it has: tiny"):
             repository.load(name)
+
+
+def test_only_folders_that_can_be_loaded_are_versions(
+    repository: ModelRepository, tiny_manifest: Manifest
+) -> None:
+    publish(repository, tiny_manifest)
+    for name in ("01", "0", "-1", "2.5", "x", "٣"):
+        shutil.copytree(repository.root / "tiny/1", repository.root / "tiny" / name)
+    (repository.root / "tiny/7").mkdir()  # no manifest
+    assert repository.versions("tiny") == [1]
+
+
+def test_publishing_never_touches_a_folder_that_is_no_bundle(
+    repository: ModelRepository, tiny_manifest: Manifest
+) -> None:
+    foreign = repository.root / "tiny/1/saved_model.pb"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"someone's")
+    with pytest.raises(RepositoryError, match=r"tiny/1: is no bundle.*move it away"):
+        publish(repository, tiny_manifest)
+    assert foreign.read_bytes() == b"someone's"
+    assert list((repository.root / ".staging").iterdir()) == []
+
+
+def test_a_broken_pin_is_named(repository: ModelRepository, tiny_manifest: Manifest) -> None:
+    publish(repository, tiny_manifest)
+    (repository.root / "tiny/pin.json").write_text('{"version": "newest"}')
+    with pytest.raises(ManifestError, match=r"pin\.json: Expected `int`.*Pin the version again"):
+        repository.load("tiny")
+
+
+def test_a_copied_version_folder_is_refused(
+    repository: ModelRepository, tiny_manifest: Manifest
+) -> None:
+    publish(repository, tiny_manifest)
+    shutil.copytree(repository.root / "tiny/1", repository.root / "tiny/2")
+    with pytest.raises(ManifestError, match="is of tiny version 1"):
+        repository.load("tiny")
+
+
+def test_a_file_of_a_bundle_is_read_only_if_it_is_the_published_one(
+    repository: ModelRepository, tiny_manifest: Manifest
+) -> None:
+    publish(repository, tiny_manifest)
+    saved = repository.load("tiny")
+    assert saved.read("tokenizer.json") == b"{}"
+    for name in ("unknown.json", "../saved_model.pb", "manifest.json"):
+        with pytest.raises(IntegrityError, match="SHA-256 expected: not listed"):
+            saved.read(name)
+    (saved.path / EXTRA / "tokenizer.json").write_bytes(b"[]")
+    with pytest.raises(IntegrityError, match="corrupted"):
+        saved.read("tokenizer.json")
 
 
 def test_edge_bundle_belongs_to_a_published_version(
