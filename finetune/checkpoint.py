@@ -17,15 +17,15 @@ WEIGHTS = "weights"  # prefix of the checkpoint's files
 _RECORD = "trained.json"
 
 
-def save(folder: Path, model: Any, figures: dict[str, Any]) -> None:
-    """Writes weights and a record of the training as `folder`, all or nothing.
+def save(folder: Path, figures: dict[str, Any], **objects: Any) -> None:
+    """Writes the weights of models and optimizers, and a record, as `folder`, all or nothing.
 
     What lay there before is gone only between two renames, once the new is on the disk.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
         content = Path(temporary, "content")
-        tf.train.Checkpoint(model=model).write(str(content / WEIGHTS))
+        tf.train.Checkpoint(**objects).write(str(content / WEIGHTS))
         (content / _RECORD).write_bytes(msgspec.json.encode(figures))
         atomic.sync_tree(content)
         if folder.exists():
@@ -49,14 +49,17 @@ def record(folder: Path) -> dict[str, Any] | None:
         raise TrainingError(f"{path}: {error}. Remove {folder} to train again.") from error
 
 
-def restore(prefix: Path, model: Any) -> None:
-    """Reads the weights of `model` from a checkpoint, or from a SavedModel's `variables`.
+def restore(prefix: Path, **objects: Any) -> None:
+    """Reads the weights of models and optimizers, by the names they were saved under.
+
+    Args:
+        prefix: of a checkpoint, or of a SavedModel's `variables`.
 
     Raises:
-        TrainingError: it is missing or damaged, or lacks a weight of the model.
+        TrainingError: it is missing or damaged, or lacks a weight.
     """
     try:
-        status = tf.train.Checkpoint(model=model).read(str(prefix))
+        status = tf.train.Checkpoint(**objects).read(str(prefix))
         status.assert_existing_objects_matched()
     except (AssertionError, ValueError) as error:  # ValueError: a weight of another shape
         raise TrainingError(f"{prefix}: holds another model: {_line(error)}") from error

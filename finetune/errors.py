@@ -5,6 +5,8 @@ FinetuneError
   x DataError       a data file or a line of it can't be used
   x ModelError      the base model can't be loaded or doesn't fit the recipe
   x TrainingError   training can't go on
+    x Interrupted     it was asked to stop, and can be taken up again
+  x LeftToChief     this worker has done its part; another one publishes
   x GateRefused     a quality gate said no: nothing was published
 """
 
@@ -29,6 +31,14 @@ class ModelError(FinetuneError):
 
 class TrainingError(FinetuneError):
     """Training can't go on, such as after a loss that is not a number."""
+
+
+class Interrupted(TrainingError):
+    """Training was asked to stop; its state is saved and it can be taken up again."""
+
+
+class LeftToChief(FinetuneError):  # an end, not a fault: exit code 0
+    """Training is over on this worker, and the chief publishes its result."""
 
 
 class GateRefused(FinetuneError):  # a verdict, not a fault: exit code 3

@@ -10,7 +10,7 @@ import tf_keras
 
 from finetune import recipe
 from finetune.precision import Policy
-from finetune.schedule import WarmupCosine
+from finetune.schedule import Warmup
 
 
 def build(
@@ -32,7 +32,14 @@ def build(
     peak = settings.learning_rate
     warmup_steps = round(total_steps * schedule.warmup)
     adamw = tf_keras.optimizers.AdamW(
-        WarmupCosine(peak, peak * schedule.floor, warmup_steps, total_steps),
+        Warmup(
+            schedule.kind,
+            peak=peak,
+            floor=peak * schedule.floor,
+            warmup_steps=warmup_steps,
+            total_steps=total_steps,
+            power=schedule.power,
+        ),
         weight_decay=settings.weight_decay,
         beta_1=settings.beta_1,
         beta_2=settings.beta_2,
@@ -59,3 +66,9 @@ def unscale(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
 def scales(optimizer: Any) -> bool:
     """Whether the optimizer scales the loss, and skips steps whose gradients overflow."""
     return hasattr(optimizer, "get_scaled_loss")
+
+
+def learning_rate(optimizer: Any) -> float:
+    """The rate of the step that was made last."""
+    inner = optimizer.inner_optimizer if scales(optimizer) else optimizer
+    return float(tf.convert_to_tensor(inner.learning_rate))

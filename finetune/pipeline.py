@@ -19,14 +19,15 @@ import numpy as np
 from bundle import atomic
 from bundle.manifest import Metric
 from bundle.repository import ModelRepository, SavedBundle
-from finetune import checkpoint, evaluate, precision, tasks, trainer
-from finetune.errors import GateRefused
+from finetune import checkpoint, evaluate, precision, state, tasks, trainer
+from finetune.errors import GateRefused, LeftToChief
 from finetune.export import edge_bundle, saved_model
 from finetune.export.candidate import Candidate
 from finetune.export.serving_model import ServingModel
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.tasks.base import Task, TaskData
+from finetune.trainer import Stop
 
 
 @dataclass(frozen=True)
@@ -38,25 +39,38 @@ class Outcome:
     trained: bool  # False: the version was there already
 
 
-def run(recipe: Recipe, *, models: Path, runs: Path, progress: Progress) -> Outcome:
+def run(
+    recipe: Recipe,
+    *,
+    models: Path,
+    runs: Path,
+    progress: Progress,
+    stop: Stop = trainer.never,
+) -> Outcome:
     """Trains and publishes what of the recipe's results is not published yet.
 
     Args:
         models: the model repository.
-        runs: where weights and the effective recipe of each training lie.
+        runs: where state, weights, logs and the effective recipe of each training lie.
+        stop: asked after each step of the training; when it says so, the state is saved.
 
     Raises:
         DataError: a data file can't be used; nothing was trained.
         ModelError: the base model can't be used.
         TrainingError: training can't go on.
+        Interrupted: `stop` said so; running again goes on from there.
+        LeftToChief: this process is not the worker that publishes.
         GateRefused: a model is not good enough; what did pass is published.
     """
-    return _Job(recipe, models, runs, progress).run()
+    return _Job(recipe, models, runs, progress, stop).run()
 
 
 class _Job:
-    def __init__(self, recipe: Recipe, models: Path, runs: Path, progress: Progress) -> None:
+    def __init__(
+        self, recipe: Recipe, models: Path, runs: Path, progress: Progress, stop: Stop
+    ) -> None:
         self.recipe = recipe
+        self.stop = stop
         self.progress = progress
         self.repository = ModelRepository(models)
         self.task: Task = tasks.create(recipe)
@@ -96,10 +110,20 @@ class _Job:
         folder = self.folder / "trained"
         figures = checkpoint.record(folder)
         if figures is None:
-            trained = trainer.train(self.task, self.recipe, self.data, self.progress)
-            figures = trained.figures()
             atomic.write_bytes(self.folder / "recipe.yaml", self.recipe.to_yaml().encode())
-            checkpoint.save(folder, trained.model, figures)
+            trained = trainer.train(
+                self.task,
+                self.recipe,
+                self.data,
+                self.progress,
+                folder=self.folder,
+                stop=self.stop,
+            )
+            if not trained.is_chief:
+                raise LeftToChief(f"{self.recipe.name}: trained; the chief worker publishes it")
+            figures = trained.figures()
+            checkpoint.save(folder, figures, model=trained.model)
+            state.discard(self.folder)
         candidate = self._candidate(folder / checkpoint.WEIGHTS)
         if not np.isfinite(candidate.test_logits).all():  # no loss came after the last step
             raise GateRefused(
@@ -134,7 +158,7 @@ class _Job:
     def _candidate(self, weights: Path) -> Candidate:
         with precision.scope("float32"):
             model = self.task.build_model()
-        checkpoint.restore(weights, model)
+        checkpoint.restore(weights, model=model)
         logits = evaluate.predict(
             self.task, model, self.data.test, progress=self.progress, title="test the model"
         )

@@ -85,11 +85,36 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """Linear warm-up to the peak, then cosine decay to the floor."""
+    """Linear warm-up to the peak, then the chosen decay to the floor."""
 
+    kind: Literal["cosine", "linear", "polynomial", "constant"] = "cosine"
+    power: Positive = 2.0  # of the polynomial
     epochs: Annotated[int, Field(ge=1)] = 1
     warmup: Share = 0.1  # share of all steps
     floor: Share = 0.0  # share of the peak
+    micro_batches: Annotated[int, Field(ge=1)] = 1  # of a step, whose gradients are accumulated
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better dev accuracy
+
+
+class Memory(Section):
+    """What to trade for memory."""
+
+    gradient_checkpointing: bool = False  # compute each block again for its gradients
+    xla: bool = False  # compile forward and backward, one program a length bucket
+
+
+class Distribution(Section):
+    """Where the steps run."""
+
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
+    devices: tuple[str, ...] | None = None  # of `mirrored`; by default every GPU
+
+
+class Logging(Section):
+    """TensorBoard files under the run's folder."""
+
+    every: Annotated[int, Field(ge=1)] = 10  # steps between two rows of scalars
+    histograms: bool = False  # of weights and gradients, once an epoch
 
 
 class Gates(Section):
@@ -123,6 +148,9 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    memory: Memory = Memory()
+    distribution: Distribution = Distribution()
+    logging: Logging = Logging()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     evaluation: Evaluation = Evaluation()
     edge: Edge = Edge()
@@ -134,9 +162,9 @@ class Recipe(Section):
     def identity(self, base_model_sha256: str, data_sha256: str) -> str:
         """SHA-256 of the training: the same weights, data and settings, wherever they lie.
 
-        Gates and edge profiles are no part of it: changing them trains nothing again.
+        Gates, logs and edge profiles are no part of it: changing them trains nothing again.
         """
-        content = self.model_dump(mode="json", exclude={"edge", "evaluation"})
+        content = self.model_dump(mode="json", exclude={"edge", "evaluation", "logging"})
         content["base_model"] = base_model_sha256
         content["data"] |= {"train": data_sha256, "dev": "", "test": ""}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

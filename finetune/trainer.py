@@ -1,25 +1,45 @@
-"""The training loop: one compiled step, read from top to bottom.
+"""The training loop, from a recipe to a trained model; what happens in a step is `step`'s.
 
-batch ─► logits ─► loss ─► (scaled) gradients ─► unscale ─► clip ─► AdamW
+    epoch ─► batches, in the epoch's own order ─► step ─► step ─► … ─► dev accuracy ─► best kept
+                 ▲                                  │
+    resumed here └── state: weights, optimizer, position, losses ◄── every few minutes, on a signal
+
+Data order and dropout masks depend on seed, epoch and step alone, so a training that was stopped
+anywhere and taken up goes through the same losses as one that never stopped.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 import tf_keras
 
+from finetune import distribution as distributions
+from finetune import evaluate, precision, recompute
 from finetune import optimizer as optimizers
-from finetune import precision
-from finetune.data import batches
-from finetune.errors import TrainingError
-from finetune.progress import Progress
+from finetune.distribution import Distribution
+from finetune.dropout import DropoutSeed
+from finetune.errors import Interrupted, TrainingError
+from finetune.progress import Advance, Progress
 from finetune.recipe import Recipe
+from finetune.state import Position, TrainingState
+from finetune.step import Step
 from finetune.tasks.base import Task, TaskData
+from finetune.watch import Watch
+
+Stop = Callable[[], bool]
+
+_SAVE_EVERY_S = 300.0
+
+
+def never() -> bool:
+    """A `Stop` that lets the training run to its end."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -31,111 +51,188 @@ class Trained:
     examples: int  # seen, each as often as there were epochs
     steps: int
     skipped_steps: int  # whose gradients overflowed in float16
+    compilations: int  # shapes that forward and backward were traced for, in this process
     seconds: float  # of the steps, the first one's compilation included
     examples_per_s: float
     losses: list[float]  # mean loss of each step
+    dev_accuracies: list[float]  # after each epoch; empty when there is but one
+    best_epoch: int  # whose weights the model has, from 1
+    is_chief: bool  # False on all workers but one: they publish nothing
 
     def figures(self) -> dict[str, Any]:
         """All but the model, by name."""
         return {name: value for name, value in vars(self).items() if name != "model"}
 
 
-def train(task: Task, recipe: Recipe, data: TaskData, progress: Progress) -> Trained:
+def train(
+    task: Task,
+    recipe: Recipe,
+    data: TaskData,
+    progress: Progress,
+    *,
+    folder: Path | None = None,
+    stop: Stop = never,
+) -> Trained:
     """Trains the recipe's model on `data.train`.
 
+    Args:
+        folder: where the state of an unfinished training lies; one that is there is taken up.
+            None keeps none.
+        stop: asked after each step; when it says so, the state is saved and training ends.
+
     Raises:
-        TrainingError: the loss is not a number.
+        TrainingError: the loss is not a number; the last good state stays.
+        Interrupted: `stop` said so.
     """
     tf_keras.utils.set_random_seed(recipe.seed)
-    policy = precision.choose(recipe.precision)
-    with precision.scope(policy):
-        model = task.build_model()
-        dataset = batches.training(
-            data.train, task.preprocessor, recipe.data.batch_size, recipe.seed
+    distribution = distributions.create(recipe.distribution)
+    with precision.scope(precision.choose(recipe.precision)):
+        return _Loop(task, recipe, data, distribution, folder=folder, stop=stop).run(progress)
+
+
+class _Loop:
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        data: TaskData,
+        distribution: Distribution,
+        *,
+        folder: Path | None,
+        stop: Stop,
+    ) -> None:
+        self.task = task
+        self.recipe = recipe
+        self.data = data
+        self.distribution = distribution
+        self.stop = stop
+        self.policy = precision.choose(recipe.precision)
+        self.parts = distribution.replicas * recipe.schedule.micro_batches
+        self.model, self.optimizer, self.step = self._build()
+        self.state = TrainingState(folder, self.model, self.optimizer, writes=distribution.is_chief)
+        self.watch = Watch(
+            folder if distribution.is_chief else None,
+            recipe.logging,
+            self.model,
+            self.optimizer,
+            clip_norm=recipe.optimizer.clip_norm,
         )
-        epochs = [dataset] * recipe.schedule.epochs
-        total_steps = _steps_per_epoch(data, task, recipe) * len(epochs)
-        optimizer = optimizers.build(
-            recipe.optimizer, recipe.schedule, total_steps, policy, model.trainable_variables
+        self.position = self.state.restore() or Position()
+        self.saved_at = time.monotonic()
+
+    def _build(self) -> tuple[Any, Any, Step]:
+        recipe, schedule = self.recipe, self.recipe.schedule
+        if recipe.data.batch_size % self.parts:
+            raise TrainingError(
+                f"data.batch_size: {recipe.data.batch_size} is no multiple of {self.parts}, the "
+                "replicas times schedule.micro_batches; choose another"
+            )
+        total_steps = self.task.steps_per_epoch(self.data) * schedule.epochs
+        with self.distribution.scope():
+            model = self.task.build_model()
+            optimizer = optimizers.build(
+                recipe.optimizer, schedule, total_steps, self.policy, model.trainable_variables
+            )
+            dropout = DropoutSeed(model, recipe.seed)
+        if recipe.memory.gradient_checkpointing:
+            recompute.checkpoint(model)
+        step = Step(
+            self.task,
+            model,
+            optimizer,
+            dropout,
+            self.distribution,
+            clip_norm=recipe.optimizer.clip_norm,
+            micro_batches=schedule.micro_batches,
+            fuse=recipe.memory.xla,
         )
-        step = _Step(task, model, optimizer, recipe.optimizer.clip_norm)
-        losses: list[float] = []
-        start = time.monotonic()
-        examples = len(data.train) * len(epochs)
-        with progress.counted(f"train {recipe.name} ({policy})", examples) as advance:
-            for epoch in epochs:
-                for batch in epoch:
-                    losses.append(_checked(step(batch), len(losses)))
-                    advance(len(batch["labels"]), f"loss {losses[-1]:.3f}")
-    seconds = time.monotonic() - start
-    return Trained(
-        model=model,
-        policy=policy,
-        examples=examples,
-        steps=len(losses),
-        skipped_steps=int(step.skipped),
-        seconds=seconds,
-        examples_per_s=examples / seconds,
-        losses=losses,
-    )
+        return model, optimizer, step
 
-
-class _Step:
-    """One optimizer step, in two compiled parts.
-
-    The update is fused by XLA: it touches each weight once instead of some ten times, which on a
-    CPU with little memory bandwidth took a third of the step. Its shapes never change, so it is
-    compiled once; forward and backward see one shape per length bucket and stay outside.
-    """
-
-    def __init__(self, task: Task, model: Any, optimizer: Any, clip_norm: float | None) -> None:
-        self._task = task
-        self._model = model
-        self._optimizer = optimizer
-        self._clip_norm = clip_norm
-        self._differentiate = tf.function(self._gradients, reduce_retracing=True)
-        # Loss scaling decides on the host whether to apply a step; XLA can't.
-        self._update = tf.function(self._apply, jit_compile=not optimizers.scales(optimizer))
-        self.skipped = tf.Variable(0)  # the optimizer counts a skipped step as any other
-
-    def __call__(self, batch: dict[str, Any]) -> Any:
-        """Trains on one batch; returns its mean loss, a float32 scalar."""
-        loss, gradients = self._differentiate(batch)
-        self._update(gradients)
-        return loss
-
-    def _gradients(self, batch: dict[str, Any]) -> tuple[Any, list[Any]]:
-        with tf.GradientTape() as tape:
-            logits = self._task.logits(self._model, batch, training=True)
-            loss = tf.reduce_mean(self._task.loss(logits, batch))
-            scaled = optimizers.scale_loss(self._optimizer, loss)
-        gradients = tape.gradient(scaled, self._model.trainable_variables)
-        return loss, optimizers.unscale(self._optimizer, gradients)
-
-    def _apply(self, gradients: list[Any]) -> None:
-        if self._clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
-        self._optimizer.apply_gradients(
-            zip(gradients, self._model.trainable_variables, strict=True)
+    def run(self, progress: Progress) -> Trained:
+        schedule, position = self.recipe.schedule, self.position
+        an_epoch = len(self.data.train)
+        with self.watch:
+            while position.epoch < schedule.epochs and not self._is_over():
+                title = f"train {self.recipe.name} ({self.policy})"
+                if schedule.epochs > 1:
+                    title += f", epoch {position.epoch + 1} of {schedule.epochs}"
+                with progress.counted(title, an_epoch) as advance:
+                    advance(position.examples - position.epoch * an_epoch)
+                    self._epoch(advance)
+                self._after_epoch(progress)
+        if position.best_epoch:
+            self.state.restore_best()
+        return Trained(
+            model=self.model,
+            policy=self.policy,
+            examples=position.examples,
+            steps=len(position.losses),
+            skipped_steps=position.skipped,
+            compilations=self.step.compilations,
+            seconds=position.seconds,
+            examples_per_s=position.examples / position.seconds,
+            losses=position.losses,
+            dev_accuracies=position.dev_accuracies,
+            best_epoch=position.best_epoch or position.epoch,
+            is_chief=self.distribution.is_chief,
         )
-        if optimizers.scales(self._optimizer):
-            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in gradients])
-            self.skipped.assign_add(tf.cast(~finite, tf.int32))
 
+    def _epoch(self, advance: Advance) -> None:
+        position = self.position
+        dataset = self.task.training_batches(self.data, position.epoch, self.parts)
+        began = time.monotonic()
+        for batch in self.distribution.parts(dataset.skip(position.step)):
+            outcome = self.step(batch, len(position.losses))
+            loss, finite = float(outcome.loss), bool(outcome.finite)
+            self._check(loss, finite)
+            position.losses.append(loss)
+            position.skipped += not finite
+            position.step += 1
+            position.examples += (count := round(float(outcome.examples)))
+            position.seconds += (now := time.monotonic()) - began
+            began = now
+            self.watch.step(len(position.losses), outcome)
+            advance(count, f"loss {loss:.3f}")
+            self._maybe_save()
+        position.epoch += 1
+        position.step = 0
 
-def _steps_per_epoch(data: TaskData, task: Task, recipe: Recipe) -> int:
-    counts: dict[int, int] = {}
-    for ids in data.train.ids:
-        bucket = task.preprocessor.bucket(len(ids))
-        counts[bucket] = counts.get(bucket, 0) + 1
-    return sum(math.ceil(count / recipe.data.batch_size) for count in counts.values())
+    def _after_epoch(self, progress: Progress) -> None:
+        position = self.position
+        if self.recipe.schedule.epochs == 1:  # nothing to choose from
+            return
+        logits = evaluate.predict(
+            self.task, self.model, self.data.dev, progress=progress, title="test on dev"
+        )
+        accuracy = float((logits.argmax(-1) == self.data.dev.labels).mean())
+        self.watch.epoch(len(position.losses), accuracy)
+        if accuracy > max(position.dev_accuracies, default=-math.inf):
+            position.best_epoch = position.epoch
+            self.state.save_best()
+        position.dev_accuracies.append(accuracy)
+        self.state.save(position)
 
+    def _is_over(self) -> bool:
+        patience, position = self.recipe.schedule.patience, self.position
+        return patience is not None and position.epoch - position.best_epoch >= patience
 
-def _checked(loss: Any, step: int) -> float:
-    value = float(loss)
-    if not math.isfinite(value):
+    def _check(self, loss: float, finite: bool) -> None:
+        # Under loss scaling gradients may overflow: the step is skipped and the scale lowered.
+        if math.isfinite(loss) and (finite or optimizers.scales(self.optimizer)):
+            return
+        position = self.position
+        what = "gradients are not finite" if math.isfinite(loss) else f"loss is {loss}"
         raise TrainingError(
-            f"loss is {value} at step {step}; lower optimizer.learning_rate, "
-            "or use precision=float32"
+            f"{what} at step {len(position.losses)} (epoch {position.epoch + 1}, batch "
+            f"{position.step + 1}); lower optimizer.learning_rate, or use precision=float32"
         )
-    return value
+
+    def _maybe_save(self) -> None:
+        if self.stop():
+            self.state.save(self.position)
+            raise Interrupted(
+                f"stopped after step {len(self.position.losses)}; run again to go on from there"
+            )
+        if time.monotonic() - self.saved_at > _SAVE_EVERY_S:
+            self.state.save(self.position)
+            self.saved_at = time.monotonic()

@@ -11,10 +11,11 @@ import traceback
 
 import typer
 
-from tensorseek.commands import edge, models, predict, serve, train
+from tensorseek.commands import data, edge, models, predict, serve, train
 
 _OURS = ("bundle", "edge", "finetune", "serving", "tensorseek")
 _EXTRAS = {  # top-level module → the extra that brings it
+    "PIL": "finetune",
     "aiohttp": "gateway",
     "gradio": "demo",
     "grpc": "gateway",
@@ -37,6 +38,7 @@ app = typer.Typer(
 for group in (train.app, models.app, serve.app, predict.app):
     app.registered_commands += group.registered_commands
     app.registered_groups += group.registered_groups
+app.add_typer(data.app, name="data")
 app.add_typer(edge.app, name="edge")
 
 

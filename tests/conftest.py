@@ -298,7 +298,7 @@ def tiny_recipe(
             "batch_size": 8,
         },
         "optimizer": {"learning_rate": 0.005},
-        "schedule": {"epochs": 3},
+        "schedule": {"epochs": 5},
         "precision": "float32",
     }
     path.write_text(yaml.safe_dump(content))

@@ -8,6 +8,8 @@ one of few shapes.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,12 +37,25 @@ def encode(preprocessor: TextPreprocessor, texts: Sequence[str], labels: Sequenc
     return Encoded(preprocessor.encode(texts), np.asarray(labels, np.int32))
 
 
-def training(data: Encoded, preprocessor: TextPreprocessor, batch_size: int, seed: int) -> Any:
-    """A tf.data.Dataset of one epoch; every iteration over it is a new order.
+def training(
+    data: Encoded,
+    preprocessor: TextPreprocessor,
+    batch_size: int,
+    seed: int,
+    *,
+    epoch: int = 0,
+    multiple: int = 1,
+) -> Any:
+    """A tf.data.Dataset of one epoch, in an order that seed and epoch decide.
+
+    Args:
+        multiple: what each batch's size must be a multiple of; `batch_size` is one. Rows of
+            weight 0 fill the last batch of a bucket, and only that one.
 
     Yields:
-        `{"input_ids", "attention_mask", "labels"}`, int32 [B, T], [B, T] and [B]; every example
-        once an epoch, so the last batch of a bucket may be smaller.
+        `{"input_ids", "attention_mask", "labels", "weights"}`, int32 [B, T], [B, T] and [B], and
+        float32 [B]; every example once with weight 1, so the last batch of a bucket may be
+        smaller.
     """
     buckets = preprocessor.spec.buckets
     ragged = tf.RaggedTensor.from_row_lengths(
@@ -48,7 +63,8 @@ def training(data: Encoded, preprocessor: TextPreprocessor, batch_size: int, see
     )
     dataset = tf.data.Dataset.from_tensor_slices((ragged, data.labels))
     dataset = dataset.map(lambda ids, label: (tf.convert_to_tensor(ids), label))
-    dataset = dataset.shuffle(len(data), seed=seed, reshuffle_each_iteration=True)
+    order = np.random.default_rng([seed, epoch]).integers(2**31)
+    dataset = dataset.shuffle(len(data), seed=int(order), reshuffle_each_iteration=False)
     dataset = dataset.bucket_by_sequence_length(
         lambda ids, _: tf.shape(ids)[0],
         bucket_boundaries=[length + 1 for length in buckets[:-1]],
@@ -58,7 +74,14 @@ def training(data: Encoded, preprocessor: TextPreprocessor, batch_size: int, see
     )
     lengths = tf.constant(buckets, tf.int32)
     pad_id = preprocessor.spec.pad_id
-    return dataset.map(lambda ids, y: _pad(ids, y, lengths, pad_id)).prefetch(2)
+    dataset = dataset.map(lambda ids, y: _pad(ids, y, lengths, pad_id))
+    return dataset.map(lambda batch: _fill(batch, multiple)).prefetch(2)
+
+
+def steps_per_epoch(data: Encoded, preprocessor: TextPreprocessor, batch_size: int) -> int:
+    """How many batches `training` yields."""
+    counts = Counter(preprocessor.bucket(len(ids)) for ids in data.ids)
+    return sum(math.ceil(count / batch_size) for count in counts.values())
 
 
 def _pad(ids: Any, labels: Any, lengths: Any, pad_id: int) -> dict[str, Any]:
@@ -71,4 +94,14 @@ def _pad(ids: Any, labels: Any, lengths: Any, pad_id: int) -> dict[str, Any]:
         "input_ids": tf.where(ids >= 0, ids, pad_id),
         "attention_mask": mask,
         "labels": labels,
+        "weights": tf.ones_like(labels, tf.float32),
     }
+
+
+def _fill(batch: dict[str, Any], multiple: int) -> dict[str, Any]:
+    """Repeats the first row, at weight 0, until the batch is a multiple."""
+    rows = tf.shape(batch["labels"])[0]
+    places = tf.concat([tf.range(rows), tf.zeros([-rows % multiple], tf.int32)], axis=0)
+    filled = {name: tf.gather(value, places) for name, value in batch.items()}
+    filled["weights"] *= tf.cast(tf.range(tf.size(places)) < rows, tf.float32)
+    return filled

@@ -54,3 +54,22 @@ class Task(Protocol):
     def loss(self, logits: Any, batch: dict[str, Any]) -> Any:
         """Float32 [B]: each example's loss."""
         ...
+
+    def weights(self, batch: dict[str, Any]) -> Any:
+        """Float32, of the loss's shape: how much each of its values counts, 0 or 1."""
+        ...
+
+    def steps_per_epoch(self, data: TaskData) -> int:
+        """How many batches `training_batches` yields."""
+        ...
+
+    def training_batches(self, data: TaskData, epoch: int, multiple: int) -> Any:
+        """A tf.data.Dataset of one epoch of `data.train`: the same one whenever it is made.
+
+        Args:
+            multiple: what each batch's size must be a multiple of.
+
+        Yields:
+            Batches by name, `weights` [B] among them: 0 for a row that only fills.
+        """
+        ...

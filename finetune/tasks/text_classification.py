@@ -122,6 +122,24 @@ class TextClassification:
     def loss(self, logits: Any, batch: dict[str, Any]) -> Any:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits)
 
+    def weights(self, batch: dict[str, Any]) -> Any:
+        return batch["weights"]
+
+    def steps_per_epoch(self, data: TaskData) -> int:
+        size = self.recipe.data.batch_size
+        return batches.steps_per_epoch(data.train, self.preprocessor, size)
+
+    def training_batches(self, data: TaskData, epoch: int, multiple: int) -> Any:
+        settings = self.recipe
+        return batches.training(
+            data.train,
+            self.preprocessor,
+            settings.data.batch_size,
+            settings.seed,
+            epoch=epoch,
+            multiple=multiple,
+        )
+
 
 def _base_folder(base_model: str) -> Path:
     if Path(base_model).is_dir():

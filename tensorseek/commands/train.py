@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -47,15 +49,29 @@ def train(
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Trains what a recipe says and publishes it; what is there already is not made again."""
+    """Trains what a recipe says and publishes it; what is there already is not made again.
+
+    SIGTERM or Ctrl-C ends it after the current step, with its state saved; the same command goes
+    on from there.
+    """
     native_log.redirect(runs / "native.log")
     from finetune import recipe as recipes
+    from finetune.errors import LeftToChief
 
     parsed = recipes.load(recipe, overrides or [])
     progress = TerminalProgress()
     with progress.timed("load TensorFlow", expected_s=8):
         from finetune import pipeline
-    outcome = pipeline.run(parsed, models=models, runs=runs, progress=progress)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        outcome = pipeline.run(
+            parsed, models=models, runs=runs, progress=progress, stop=stop.is_set
+        )
+    except LeftToChief as done:
+        typer.echo(str(done))
+        return
     manifest = outcome.saved.manifest
     answer = {
         "model": manifest.name,

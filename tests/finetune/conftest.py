@@ -47,7 +47,7 @@ def short_data(data: TaskData) -> TaskData:
 def candidate(published: Any, task: TextClassification, data: TaskData) -> Candidate:
     """The published model, taken up again from its weights."""
     model = task.build_model()
-    checkpoint.restore(published.outcome.saved.path / "variables" / "variables", model)
+    checkpoint.restore(published.outcome.saved.path / "variables" / "variables", model=model)
     logits = evaluate.predict(task, model, data.test, progress=Silent(), title="")
     return Candidate(
         recipe=published.recipe,

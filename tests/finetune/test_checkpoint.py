@@ -30,7 +30,7 @@ def fsync(descriptor):
 os.fsync = fsync
 model = tf.Module()
 model.kernel = tf.Variable([5.0])
-checkpoint.save(Path(sys.argv[1]), model, {"steps": 5})
+checkpoint.save(Path(sys.argv[1]), {"steps": 5}, model=model)
 """
 
 
@@ -44,22 +44,22 @@ def model(**values: Any) -> tf.Module:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "job" / "trained"
-    checkpoint.save(path, model(kernel=[1.0, 2.0]), {"steps": 3, "losses": [0.5]})
+    checkpoint.save(path, {"steps": 3, "losses": [0.5]}, model=model(kernel=[1.0, 2.0]))
     return path
 
 
 def test_weights_and_record_come_back(folder: Path) -> None:
     assert checkpoint.record(folder) == {"steps": 3, "losses": [0.5]}
     fresh = model(kernel=[0.0, 0.0])
-    checkpoint.restore(folder / checkpoint.WEIGHTS, fresh)
+    checkpoint.restore(folder / checkpoint.WEIGHTS, model=fresh)
     np.testing.assert_array_equal(fresh.kernel, [1, 2])
 
 
 def test_saving_again_replaces_both_and_leaves_nothing_else(folder: Path) -> None:
-    checkpoint.save(folder, model(kernel=[7.0]), {"steps": 9})
+    checkpoint.save(folder, {"steps": 9}, model=model(kernel=[7.0]))
     assert checkpoint.record(folder) == {"steps": 9}
     fresh = model(kernel=[0.0])
-    checkpoint.restore(folder / checkpoint.WEIGHTS, fresh)
+    checkpoint.restore(folder / checkpoint.WEIGHTS, model=fresh)
     assert fresh.kernel.numpy() == [7]
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -79,7 +79,7 @@ def test_a_damaged_record_is_named_with_the_way_out(folder: Path) -> None:
 )
 def test_weights_of_another_model_are_refused(folder: Path, other: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match=r"trained/weights: holds another model: "):
-        checkpoint.restore(folder / checkpoint.WEIGHTS, model(**other))
+        checkpoint.restore(folder / checkpoint.WEIGHTS, model=model(**other))
 
 
 def flipped(content: bytes) -> bytes:
@@ -91,12 +91,12 @@ def flipped(content: bytes) -> bytes:
 def test_damaged_weights_are_named_with_the_way_out(folder: Path, file: str, damage: Any) -> None:
     (folder / file).write_bytes(damage((folder / file).read_bytes()))
     with pytest.raises(TrainingError, match=rf"can't be read: .*Remove {folder} to train again"):
-        checkpoint.restore(folder / checkpoint.WEIGHTS, model(kernel=[0.0, 0.0]))
+        checkpoint.restore(folder / checkpoint.WEIGHTS, model=model(kernel=[0.0, 0.0]))
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"none/weights: can't be read: .*matching files"):
-        checkpoint.restore(tmp_path / "none" / "weights", model(kernel=[0.0]))
+        checkpoint.restore(tmp_path / "none" / "weights", model=model(kernel=[0.0]))
 
 
 def test_weights_of_a_published_version_can_be_taken_too(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_weights_of_a_published_version_can_be_taken_too(tmp_path: Path) -> None
     outer.model = model(kernel=[4.0])
     tf.saved_model.save(outer, str(tmp_path))
     fresh = model(kernel=[0.0])
-    checkpoint.restore(tmp_path / "variables" / "variables", fresh)
+    checkpoint.restore(tmp_path / "variables" / "variables", model=fresh)
     assert fresh.kernel.numpy() == [4]
 
 

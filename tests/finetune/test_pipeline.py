@@ -45,7 +45,7 @@ def test_the_effective_recipe_lies_beside_the_weights(published: Any) -> None:
     job = published.outcome.saved.manifest.provenance.recipe_sha256
     assert folder.name == job[:16]
     assert recipe.load(folder / "recipe.yaml") == published.recipe
-    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "trained"}
+    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "trained", "logs"}
 
 
 def test_a_second_run_does_nothing(published: Any, models: Path, tmp_path: Path) -> None:

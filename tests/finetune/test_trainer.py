@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
@@ -12,8 +20,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from finetune import precision, trainer
-from finetune.errors import TrainingError
+from finetune import evaluate, trainer
+from finetune.errors import Interrupted, TrainingError
 from finetune.precision import Policy
 from finetune.progress import Advance, Silent
 from finetune.tasks.base import TaskData
@@ -26,16 +34,14 @@ class Recorded(Silent):
 
     def __init__(self) -> None:
         self.shown: list[tuple[str, int]] = []
-        self.counts: list[int] = []
-        self.notes: list[str] = []
+        self.steps: list[tuple[int, str]] = []
 
     @contextmanager
     def counted(self, title: str, total: int) -> Iterator[Advance]:
         self.shown.append((title, total))
 
         def advance(count: int = 1, note: str = "") -> None:
-            self.counts.append(count)
-            self.notes.append(note)
+            self.steps.append((count, note))
 
         yield advance
 
@@ -63,17 +69,21 @@ def test_the_loss_falls_on_a_task_that_can_be_learnt(trained: Trained) -> None:
 def test_figures_say_how_it_went(trained: Trained, data: TaskData) -> None:
     figures = json.loads(json.dumps(trained.figures()))
     assert "model" not in figures
-    assert figures["examples"] == 3 * len(data.train)
-    assert figures["steps"] == len(figures["losses"]) > 3 * len(data.train) / 8
+    assert figures["examples"] == 5 * len(data.train)
+    assert figures["steps"] == len(figures["losses"]) > 5 * len(data.train) / 8
     assert figures["skipped_steps"] == 0
     assert figures["examples_per_s"] == pytest.approx(figures["examples"] / figures["seconds"])
     assert figures["policy"] == "float32"
 
 
 def test_progress_counts_every_example(trained: Trained, progress: Recorded) -> None:
-    assert progress.shown == [("train tiny (float32)", trained.examples)]
-    assert sum(progress.counts) == trained.examples
-    assert progress.notes[-1] == f"loss {trained.losses[-1]:.3f}"
+    trainings = [shown for shown in progress.shown if shown[0].startswith("train")]
+    assert trainings == [
+        (f"train tiny (float32), epoch {epoch} of 5", trained.examples // 5)
+        for epoch in range(1, 6)
+    ]
+    seen = sum(count for count, note in progress.steps if note.startswith("loss"))
+    assert seen == trained.examples
 
 
 def test_the_seed_decides_the_losses(tiny_recipe: Any, short_data: TaskData) -> None:
@@ -97,48 +107,93 @@ def test_half_precision_trains_float32_weights(
     assert tf_keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_a_step_that_overflows_in_float16_is_skipped_and_counted(
-    task: TextClassification, data: TaskData
+@pytest.mark.parametrize("stop_at", [1, 26, 40])  # of two epochs of 26 batches
+def test_a_training_that_is_stopped_and_taken_up_equals_one_that_never_stopped(
+    tiny_recipe: Any, data: TaskData, tmp_path: Path, stop_at: int
 ) -> None:
-    with precision.scope("mixed_float16"):
-        model = task.build_model()
-    optimizer = tf_keras.mixed_precision.LossScaleOptimizer(
-        tf_keras.optimizers.SGD(1.0), initial_scale=2.0**60
+    """Weights, moments, schedule, data order and dropout masks all go on where they were."""
+    recipe = tiny_recipe("schedule.epochs=2", "optimizer.learning_rate=0.003")
+    task = TextClassification(recipe)
+    whole = trainer.train(task, recipe, data, Silent())
+    calls = itertools.count(1)
+    with pytest.raises(Interrupted, match=f"stopped after step {stop_at}; run again"):
+        trainer.train(
+            task, recipe, data, Silent(), folder=tmp_path, stop=lambda: next(calls) == stop_at
+        )
+    resumed = trainer.train(task, recipe, data, Silent(), folder=tmp_path)
+    assert resumed.losses == pytest.approx(whole.losses, rel=1e-5, abs=1e-6)
+    assert resumed.dev_accuracies == whole.dev_accuracies
+    assert resumed.examples == whole.examples
+
+
+def test_the_best_epochs_weights_are_kept(tiny_recipe: Any, data: TaskData) -> None:
+    """A rate that is far too high at the end: what comes out is what was good before."""
+    recipe = tiny_recipe("schedule.epochs=3", "schedule.kind=constant", "optimizer.clip_norm=null")
+    task = TextClassification(recipe)
+    trained = trainer.train(task, recipe, data, Silent())
+    logits = evaluate.predict(task, trained.model, data.dev, progress=Silent(), title="dev")
+    accuracy = float((logits.argmax(-1) == data.dev.labels).mean())
+    assert accuracy == max(trained.dev_accuracies) == trained.dev_accuracies[trained.best_epoch - 1]
+
+
+def test_training_stops_when_patience_is_over(tiny_recipe: Any, data: TaskData) -> None:
+    recipe = tiny_recipe(
+        "schedule.epochs=9", "schedule.patience=1", "optimizer.learning_rate=1e-12"
     )
-    optimizer.build(model.trainable_variables)
-    before = [variable.numpy() for variable in model.trainable_variables]
-    step = trainer._Step(task, model, optimizer, clip_norm=1.0)
-    for count in (1, 2):
-        assert np.isfinite(float(step(batch(task, data))))
-        assert int(step.skipped) == count
-    for variable, value in zip(model.trainable_variables, before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), value)
+    trained = trainer.train(TextClassification(recipe), recipe, data, Silent())
+    assert len(trained.dev_accuracies) == 2  # the second was no better than the first
+    assert trained.best_epoch == 1
 
 
-@pytest.mark.parametrize("clip_norm", [0.01, None])
-def test_clipping_bounds_the_update(
-    task: TextClassification, data: TaskData, clip_norm: float | None
-) -> None:
-    """Plain gradient descent with a rate of 1 moves the weights by the gradient itself."""
-    model = task.build_model()
-    optimizer = tf_keras.optimizers.SGD(1.0)
-    optimizer.build(model.trainable_variables)
-    before = [tf.identity(variable) for variable in model.trainable_variables]
-    trainer._Step(task, model, optimizer, clip_norm)(batch(task, data))
-    moved = [now - then for now, then in zip(model.trainable_variables, before, strict=True)]
-    norm = float(tf.linalg.global_norm(moved))
-    if clip_norm is None:
-        assert norm > 0.05
-    else:
-        assert norm == pytest.approx(clip_norm, rel=1e-3)
+def test_tensorboard_sees_the_training(tiny_recipe: Any, data: TaskData, tmp_path: Path) -> None:
+    recipe = tiny_recipe("schedule.epochs=2", "logging.every=5", "logging.histograms=true")
+    trained = trainer.train(TextClassification(recipe), recipe, data, Silent(), folder=tmp_path)
+    rows: dict[str, list[int]] = {}
+    for path in (tmp_path / "logs").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                rows.setdefault(value.tag, []).append(event.step)
+    every = list(range(5, trained.steps + 1, 5))
+    for name in (
+        "train/loss",
+        "train/learning_rate",
+        "gradient/global_norm",
+        "gradient/clip_ratio",
+    ):
+        assert rows[name] == every
+    assert len(rows["dev/accuracy"]) == 2
+    assert any(name.startswith("gradient/norm/layer_._0") for name in rows)
+    assert any(name.startswith("weights/") for name in rows)
 
 
-def batch(task: TextClassification, data: TaskData) -> dict[str, Any]:
-    tensors = task.preprocessor.pad(data.train.ids[:8])
-    arrays = {**tensors, "labels": data.train.labels[:8]}
-    return {name: tf.constant(values) for name, values in arrays.items()}
+def test_a_batch_that_can_not_be_split_is_refused(tiny_recipe: Any, short_data: TaskData) -> None:
+    with pytest.raises(TrainingError, match=r"data\.batch_size: 8 is no multiple of 3"):
+        short(tiny_recipe, short_data, "schedule.micro_batches=3")
 
 
 def test_a_loss_that_is_not_a_number_stops_training(tiny_recipe: Any, short_data: TaskData) -> None:
-    with pytest.raises(TrainingError, match=r"loss is (nan|inf) at step 1; lower optimizer\."):
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf) at step 1 .*; lower optimizer\."):
         short(tiny_recipe, short_data, "optimizer.learning_rate=1e38")
+
+
+def test_sigterm_saves_the_state_and_the_same_command_goes_on(
+    tiny_recipe: Any, tmp_path: Path
+) -> None:
+    """Through the command line, as a preempted machine would meet it."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(tiny_recipe("schedule.epochs=200", "edge.profiles=[]").to_yaml())
+    command = [sys.executable, "-m", "tensorseek.cli", "train", str(path)]
+    command += ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as child:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "runs").glob("tiny/*/best/weights.index")):
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert re.search(r"tensorseek: stopped after step \d+; run again", errors)
+    assert not (tmp_path / "models" / "tiny").exists()
+    (state,) = (tmp_path / "runs").glob("tiny/*/state/trained.json")
+    assert len(json.loads(state.read_text())["losses"]) >= 26

@@ -46,8 +46,8 @@ def labels(found: list[dict[str, np.ndarray]]) -> list[int]:
 def test_every_example_appears_exactly_once_an_epoch(
     preprocessor: TextPreprocessor, data: Encoded
 ) -> None:
-    dataset = batches.training(data, preprocessor, BATCH, seed=0)
-    for _ in range(2):
+    for number in range(2):
+        dataset = batches.training(data, preprocessor, BATCH, seed=0, epoch=number)
         assert sorted(labels(epoch(dataset))) == list(range(len(data)))
 
 
@@ -75,8 +75,25 @@ def test_each_bucket_fills_its_batches(preprocessor: TextPreprocessor, data: Enc
 
 
 def test_each_epoch_has_a_new_order(preprocessor: TextPreprocessor, data: Encoded) -> None:
-    dataset = batches.training(data, preprocessor, BATCH, seed=0)
-    assert labels(epoch(dataset)) != labels(epoch(dataset))
+    first, again, second = (
+        batches.training(data, preprocessor, BATCH, seed=0, epoch=number) for number in (0, 0, 1)
+    )
+    assert labels(epoch(first)) == labels(epoch(first)) == labels(epoch(again))
+    assert labels(epoch(first)) != labels(epoch(second))
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 4])
+def test_rows_that_only_fill_weigh_nothing(
+    preprocessor: TextPreprocessor, data: Encoded, multiple: int
+) -> None:
+    seen: list[int] = []
+    found = epoch(batches.training(data, preprocessor, BATCH, seed=0, multiple=multiple))
+    for batch in found:
+        assert len(batch["labels"]) % multiple == 0
+        assert set(batch["weights"]) <= {0.0, 1.0}
+        seen += batch["labels"][batch["weights"] == 1].tolist()
+    assert sorted(seen) == list(range(len(data)))
+    assert len(found) == batches.steps_per_epoch(data, preprocessor, BATCH)
 
 
 def test_the_seed_decides_the_order(preprocessor: TextPreprocessor, data: Encoded) -> None:

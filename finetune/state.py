@@ -1,0 +1,87 @@
+"""An unfinished training on disk: all that the next step depends on.
+
+<folder>/state/    weights, optimizer (moments, iterations, loss scale) and the position
+<folder>/best/     the weights of the best epoch so far
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from finetune import checkpoint
+from finetune.errors import TrainingError
+
+
+class Position(msgspec.Struct, kw_only=True):
+    """How far a training is, and what it has seen."""
+
+    epoch: int = 0  # epochs that are done
+    step: int = 0  # batches of the current epoch that are done
+    examples: int = 0
+    seconds: float = 0.0
+    skipped: int = 0  # steps whose gradients overflowed
+    losses: list[float] = msgspec.field(default_factory=list)
+    dev_accuracies: list[float] = msgspec.field(default_factory=list)
+    best_epoch: int = 0  # from 1
+
+
+class TrainingState:
+    """Saves and restores a training, all or nothing.
+
+    Args:
+        folder: None keeps the state for this process only.
+        writes: False for a worker that is not the chief: it takes part in the saving, which
+            needs all of them, and throws its copy away.
+    """
+
+    def __init__(self, folder: Path | None, model: Any, optimizer: Any, *, writes: bool) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="tensorseek-state-")
+        own = Path(self._temporary.name)
+        self._reads = folder or own
+        self._folder = self._reads if writes else own
+        self._model = model
+        self._optimizer = optimizer
+
+    def save(self, position: Position) -> None:
+        """Replaces the saved state."""
+        figures = msgspec.to_builtins(position)
+        checkpoint.save(
+            self._folder / "state", figures, model=self._model, optimizer=self._optimizer
+        )
+
+    def restore(self) -> Position | None:
+        """Takes up the saved state; None when there is none.
+
+        Raises:
+            TrainingError: it is damaged, or of another training.
+        """
+        folder = self._reads / "state"
+        figures = checkpoint.record(folder)
+        if figures is None:
+            return None
+        checkpoint.restore(
+            folder / checkpoint.WEIGHTS, model=self._model, optimizer=self._optimizer
+        )
+        try:
+            return msgspec.convert(figures, Position)
+        except msgspec.ValidationError as error:
+            raise TrainingError(f"{folder}: {error}. Remove it to train again.") from error
+
+    def save_best(self) -> None:
+        """Keeps the weights of now as the best ones."""
+        checkpoint.save(self._folder / "best", {}, model=self._model)
+
+    def restore_best(self) -> None:
+        """Takes up the weights of the best epoch."""
+        checkpoint.restore(self._folder / "best" / checkpoint.WEIGHTS, model=self._model)
+
+
+def discard(folder: Path) -> None:
+    """Removes the state of a training that is over; its result is elsewhere."""
+    for name in ("state", "best"):
+        shutil.rmtree(folder / name, ignore_errors=True)

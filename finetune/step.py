@@ -1,0 +1,167 @@
+"""One optimizer step, whatever it is spread over.
+
+    global batch ─► replicas ─► micro-batches ─► Σ loss, Σ gradients, n
+                                                        │ summed over all of them
+       unscale ◄─ / n ◄──────────────────────────────────┘
+          └─► log ─► clip ─► AdamW
+
+`n` counts examples (or tokens) with weight over all micro-batches and replicas, so that splitting a
+batch changes nothing but the memory it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from finetune import optimizer as optimizers
+from finetune.distribution import Distribution, fold
+from finetune.dropout import DropoutSeed
+from finetune.tasks.base import Task
+
+# Losses, n, examples, and the gradients of the summed loss.
+_Sums = tuple[Any, Any, Any, list[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a step tells of itself: float32 scalars, the same on every replica."""
+
+    loss: Any  # mean over n
+    examples: Any  # with weight, in the whole batch
+    gradient_norm: Any  # global, after unscaling and summing, before clipping
+    finite: Any  # 1.0, or 0.0 when a gradient is not
+    block_norms: dict[str, Any]  # the same norm, of each block of the model alone
+
+
+class Step:
+    """Trains a model on one global batch a call.
+
+    The update is fused by XLA where one device allows it: it touches each weight once instead of
+    some ten times, which on a CPU with little memory bandwidth took a third of the step. Its
+    shapes never change, so it is compiled once; forward and backward see one shape a length
+    bucket, and are fused only when the recipe says so.
+
+    Args:
+        micro_batches: each replica's part is computed in so many pieces, one after the other.
+        fuse: compile forward and backward with XLA too.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: Any,
+        optimizer: Any,
+        dropout: DropoutSeed,
+        distribution: Distribution,
+        *,
+        clip_norm: float | None,
+        micro_batches: int = 1,
+        fuse: bool = False,
+    ) -> None:
+        self._task = task
+        self._model = model
+        self._optimizer = optimizer
+        self._dropout = dropout
+        self._distribution = distribution
+        self._clip_norm = clip_norm
+        self._micro_batches = micro_batches
+        self._blocks = _by_block(model.trainable_variables)
+        alone = distribution.replicas == 1
+        # Loss scaling decides on the host whether to apply a step; XLA can't.
+        fuse_update = alone and not optimizers.scales(optimizer)
+        self._differentiate = tf.function(
+            self._sum_gradients, reduce_retracing=True, jit_compile=fuse and alone
+        )
+        self._update = tf.function(self._apply, jit_compile=fuse_update)
+        self._spread = tf.function(self._on_all, reduce_retracing=True)
+
+    def __call__(self, batch: Any, number: int) -> Outcome:
+        """Trains on one batch.
+
+        Args:
+            batch: an element of `Distribution.parts`.
+            number: of the step, from 0: it decides the dropout masks.
+        """
+        first = tf.constant(number * self._micro_batches)
+        if self._distribution.replicas == 1:
+            return Outcome(**self._update(self._differentiate(batch, first)))
+        return Outcome(**self._spread(batch, first))
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes forward and backward were traced for (with XLA: compiled for)."""
+        function = self._differentiate if self._distribution.replicas == 1 else self._spread
+        return int(function.experimental_get_tracing_count())
+
+    def _on_all(self, batch: Any, first: Any) -> dict[str, Any]:
+        outcome = self._distribution.run(self._on_one, batch, first)
+        return {name: self._distribution.first(value) for name, value in outcome.items()}
+
+    def _on_one(self, batch: Any, first: Any) -> dict[str, Any]:
+        return self._apply(self._sum_gradients(batch, first))
+
+    def _sum_gradients(self, batch: Any, first: Any) -> _Sums:
+        """Of a replica's part."""
+        pieces = self._micro_batches
+        if pieces == 1:
+            self._dropout.set(first)
+            return self._micro_batch(batch)
+        folded = tf.nest.map_structure(lambda x: fold(x, pieces), batch)
+        zeros = [tf.zeros_like(variable) for variable in self._model.trainable_variables]
+        sums: _Sums = (tf.constant(0.0), tf.constant(0.0), tf.constant(0.0), zeros)
+        for piece in tf.range(pieces):
+            self._dropout.set(first + piece)
+            micro = tf.nest.map_structure(lambda x: x[piece], folded)  # noqa: B023 (called at once)
+            sums = tf.nest.map_structure(tf.add, sums, self._micro_batch(micro))
+        return sums
+
+    def _micro_batch(self, batch: Any) -> _Sums:
+        with tf.GradientTape() as tape:
+            logits = self._task.logits(self._model, batch, training=True)
+            weights = self._task.weights(batch)
+            total = tf.reduce_sum(self._task.loss(logits, batch) * weights)
+            count = tf.reduce_sum(weights)
+            # Of the mean: a sum would leave float16's range long before.
+            n = tf.maximum(count, 1.0)
+            scaled = optimizers.scale_loss(self._optimizer, total / n)
+        gradients = tape.gradient(scaled, self._model.trainable_variables)
+        unscaled = optimizers.unscale(self._optimizer, gradients)
+        examples = tf.reduce_sum(batch["weights"])
+        return total, count, examples, [gradient * n for gradient in unscaled]
+
+    def _apply(self, sums: _Sums) -> dict[str, Any]:
+        total, count, examples, *gradients = self._distribution.sum(tf.nest.flatten(sums))
+        n = tf.maximum(count, 1.0)
+        gradients = [gradient / n for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients)
+        blocks = {
+            name: tf.linalg.global_norm([gradients[index] for index in members])
+            for name, members in self._blocks.items()
+        }
+        if self._clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+        self._optimizer.apply_gradients(
+            zip(gradients, self._model.trainable_variables, strict=True),
+            skip_gradients_aggregation=True,
+        )
+        finite = tf.cast(tf.math.is_finite(norm), tf.float32)
+        return {
+            "loss": total / n,
+            "examples": examples,
+            "gradient_norm": norm,
+            "finite": finite,
+            "block_norms": blocks,
+        }
+
+
+def _by_block(variables: Any) -> dict[str, list[int]]:
+    """Positions of the variables of each block: `layer_._3`, `embeddings`, `classifier`, …"""
+    blocks: dict[str, list[int]] = {}
+    for index, variable in enumerate(variables):
+        folders = variable.name.split("/")[1:-1] or [variable.name]
+        numbered = [name for name in folders if name[-1].isdecimal() and "_" in name]
+        blocks.setdefault((numbered or folders)[0], []).append(index)
+    return blocks
