@@ -40,6 +40,7 @@ def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Noise = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -50,11 +51,16 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """JSONL files with `text` and `label`, and how their texts become batches."""
+    """Three data sets of texts with labels, and how they become batches.
+
+    Each is a .jsonl, .csv or .tsv file, or a folder of TFRecord shards.
+    """
 
     train: Path
     dev: Path
     test: Path
+    text_column: str = "text"  # of a .csv or .tsv file
+    label_column: str = "label"
     labels: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)]
     buckets: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_rising)] = (
         16,
@@ -63,6 +69,16 @@ class Data(Section):
     )  # tokens; texts pad to the smallest that holds them, and are cut at the last
     max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     batch_size: Annotated[int, Field(ge=1)] = 32  # examples a step
+
+
+class Augment(Section):
+    """Noise on the tokens of training texts, each a probability; see `data.augment_text`."""
+
+    mask: Noise = 0.0  # of each token
+    delete: Noise = 0.0  # of each token
+    swap: Noise = 0.0  # of each pair of neighbours
+    span: Noise = 0.0  # of each text: a run of tokens becomes one mask
+    span_tokens: Annotated[int, Field(ge=1)] = 3  # the longest such run
 
 
 class Head(Section):
@@ -144,6 +160,7 @@ class Recipe(Section):
     task: Literal["text-classification"]
     base_model: str  # a folder, or a name on the hub
     data: Data
+    augment: Augment = Augment()
     head: Head = Head()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()

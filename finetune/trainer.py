@@ -127,7 +127,7 @@ class _Loop:
                 f"data.batch_size: {recipe.data.batch_size} is no multiple of {self.parts}, the "
                 "replicas times schedule.micro_batches; choose another"
             )
-        total_steps = self.task.steps_per_epoch(self.data) * schedule.epochs
+        total_steps = sum(self.task.steps(self.data, epoch) for epoch in range(schedule.epochs))
         with self.distribution.scope():
             model = self.task.build_model()
             optimizer = optimizers.build(

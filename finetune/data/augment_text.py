@@ -52,6 +52,11 @@ class TextNoise:
             raise RecipeError(f"augment.span_tokens: {self.span_tokens} must be at least 1")
 
     @property
+    def changes(self) -> bool:
+        """Whether it does anything."""
+        return max(self.mask, self.delete, self.swap, self.span) > 0
+
+    @property
     def needs_mask(self) -> bool:
         """Whether it puts masks in."""
         return self.mask > 0 or self.span > 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from finetune.data import shard_index, source
+from finetune.data import shard_index, source, split
 from finetune.data.images import Images
 from finetune.data.jsonl import Examples
 from finetune.errors import DataError
@@ -142,7 +142,7 @@ def _part(path: Path, labels: Sequence[str], text_column: str, label_column: str
         content = Images(pictures.pictures, tuple(place[label] for label in pictures.labels))
         return _Part(path=path, content=content, keys=tuple(p.sha256 for p in content.pictures))
     texts = source.read_text(path, labels, text_column=text_column, label_column=label_column)
-    keys = tuple(" ".join(text.casefold().split()) for text in texts.texts)
+    keys = tuple(split.normalized(text) for text in texts.texts)
     return _Part(path=path, content=texts, keys=keys)
 
 

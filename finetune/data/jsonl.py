@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bundle import atomic
 from bundle.errors import InputError
+from finetune.data import labels as label_names
 from finetune.errors import DataError
 
 
@@ -82,15 +82,4 @@ def _parse(line: bytes, labels: Sequence[str]) -> tuple[str, int]:
     text = row["text"]
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"`text` must be a non-empty string, not {text!r}")
-    return text, _index(row["label"], labels)
-
-
-def _index(label: Any, labels: Sequence[str]) -> int:
-    if isinstance(label, str) and label in labels:
-        return labels.index(label)
-    if type(label) is int and 0 <= label < len(labels):
-        return label
-    raise ValueError(
-        f"`label` is {label!r}, the recipe's labels are {list(labels)}; "
-        "correct the line or the recipe's data.labels"
-    )
+    return text, label_names.index(row["label"], labels)

@@ -46,11 +46,16 @@ def stratified(rows: Sequence[Row], seed: int, dev: float = 0.1, test: float = 0
     return parts
 
 
+def normalized(text: str) -> str:
+    """What two texts that count as one have in common."""
+    return " ".join(text.casefold().split())
+
+
 def _unique(rows: Sequence[Row]) -> list[Row]:
     labels: dict[str, set[str]] = defaultdict(set)
     first: dict[str, Row] = {}
     for text, label in rows:
-        key = " ".join(text.casefold().split())
+        key = normalized(text)
         labels[key].add(label)
         first.setdefault(key, (text, label))
     return [row for key, row in first.items() if len(labels[key]) == 1]

@@ -59,8 +59,8 @@ class Task(Protocol):
         """Float32, of the loss's shape: how much each of its values counts, 0 or 1."""
         ...
 
-    def steps_per_epoch(self, data: TaskData) -> int:
-        """How many batches `training_batches` yields."""
+    def steps(self, data: TaskData, epoch: int) -> int:
+        """How many batches `training_batches` yields in an epoch."""
         ...
 
     def training_batches(self, data: TaskData, epoch: int, multiple: int) -> Any:

@@ -16,7 +16,9 @@ from bundle import integrity
 from bundle.errors import ManifestError
 from bundle.manifest import TextPreprocess
 from bundle.preprocess import TextPreprocessor
-from finetune.data import batches, jsonl
+from finetune.data import batches, source
+from finetune.data.augment_text import TextAugmenter, TextNoise
+from finetune.data.batches import Encoded
 from finetune.errors import ModelError
 from finetune.head import ClassificationHead
 from finetune.recipe import Recipe
@@ -35,6 +37,7 @@ class TextClassification:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.noise = TextNoise(**recipe.augment.model_dump())
         self.folder = _base_folder(recipe.base_model)
         self.tokenizer_json = _read(self.folder, "tokenizer.json")
         config = _config(self.folder)
@@ -59,11 +62,12 @@ class TextClassification:
         settings = self.recipe.data
         paths = (settings.train, settings.dev, settings.test)
         check = self.preprocessor.check
-        parts = [jsonl.read(path, settings.labels, check) for path in paths]
+        columns = {"text_column": settings.text_column, "label_column": settings.label_column}
+        parts = [source.read_text(path, settings.labels, check, **columns) for path in paths]
         train, dev, test = (
             batches.encode(self.preprocessor, part.texts, part.labels) for part in parts
         )
-        digests = [integrity.sha256_file(path) for path in paths]
+        digests = [source.sha256(path) for path in paths]
         return TaskData(
             train,
             dev,
@@ -125,20 +129,32 @@ class TextClassification:
     def weights(self, batch: dict[str, Any]) -> Any:
         return batch["weights"]
 
-    def steps_per_epoch(self, data: TaskData) -> int:
+    def steps(self, data: TaskData, epoch: int) -> int:
         size = self.recipe.data.batch_size
-        return batches.steps_per_epoch(data.train, self.preprocessor, size)
+        return batches.steps_per_epoch(self._noisy(data, epoch), self.preprocessor, size)
 
     def training_batches(self, data: TaskData, epoch: int, multiple: int) -> Any:
         settings = self.recipe
         return batches.training(
-            data.train,
+            self._noisy(data, epoch),
             self.preprocessor,
             settings.data.batch_size,
             settings.seed,
             epoch=epoch,
             multiple=multiple,
         )
+
+    def _noisy(self, data: TaskData, epoch: int) -> Encoded:
+        """The training split with an epoch's noise, if the recipe wants any."""
+        if not self.noise.changes:
+            return data.train
+        augmenter = TextAugmenter.of_tokenizer(
+            self.tokenizer_json,
+            self.noise,
+            pad_id=self.preprocessor.spec.pad_id,
+            seed=self.recipe.seed,
+        )
+        return Encoded(augmenter.epoch(data.train.ids, epoch), data.train.labels)
 
 
 def _base_folder(base_model: str) -> Path:

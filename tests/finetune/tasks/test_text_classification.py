@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -13,8 +14,11 @@ import pytest
 import tensorflow as tf
 
 from finetune import tasks
-from finetune.errors import DataError, ModelError
+from finetune.data import convert
+from finetune.data.convert import Conversion
+from finetune.errors import DataError, ModelError, RecipeError
 from finetune.head import ClassificationHead
+from finetune.progress import Silent
 from finetune.recipe import Recipe
 from finetune.tasks.base import TaskData
 from finetune.tasks.text_classification import TextClassification
@@ -200,3 +204,49 @@ def test_a_model_that_is_nowhere_is_named(
     for name in ("no-such-owner/no-such-model", "no/such/folder"):
         with pytest.raises(ModelError, match=f"base_model '{name}': no such folder, and the hub"):
             TextClassification(tiny_recipe(f"base_model={name}"))
+
+
+def test_noise_is_on_training_texts_only_and_new_in_each_epoch(tiny_recipe: Any) -> None:
+    plain = TextClassification(tiny_recipe())
+    noisy = TextClassification(tiny_recipe("augment.swap=0.5", "augment.delete=0.2"))
+    data = noisy.load_data()
+
+    def ids(task: TextClassification, epoch: int) -> list[Any]:
+        found = task.training_batches(data, epoch, 1)
+        return sorted(row.tolist() for batch in found for row in batch["input_ids"].numpy())
+
+    assert ids(noisy, 0) == ids(noisy, 0)
+    assert ids(noisy, 0) != ids(noisy, 1)
+    assert ids(noisy, 0) != ids(plain, 0) == ids(plain, 1)
+    assert noisy.steps(data, 0) == sum(1 for _ in noisy.training_batches(data, 0, 1))
+    assert [row.tolist() for row in data.dev.ids] == [
+        row.tolist() for row in plain.load_data().dev.ids
+    ]
+
+
+def test_masks_need_a_tokenizer_that_has_one(tiny_recipe: Any) -> None:
+    task = TextClassification(tiny_recipe("augment.mask=0.1"))
+    with pytest.raises(RecipeError, match=r"augment\.mask .* no mask token"):
+        task.training_batches(task.load_data(), 0, 1)
+
+
+def test_csv_and_shards_give_the_data_that_json_lines_do(
+    tiny_recipe: Any, tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe()
+    expected = TextClassification(recipe).load_data()
+    overrides = ["data.text_column=said", "data.label_column=mood"]
+    for name in ("train", "dev", "test"):
+        path = tiny_data / f"{name}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([("said", "mood"), *((row["text"], row["label"]) for row in rows)])
+        overrides.append(f"data.{name}={tmp_path / name}.csv")
+    shards = Conversion(source=tiny_data / "train.jsonl", target=tmp_path / "train", shards=1)
+    convert.run(shards, Silent())
+    for given in (overrides, [*overrides, f"data.train={tmp_path / 'train'}"]):
+        found = TextClassification(tiny_recipe(*given)).load_data()
+        for part, other in ((found.train, expected.train), (found.test, expected.test)):
+            assert [row.tolist() for row in part.ids] == [row.tolist() for row in other.ids]
+            assert part.labels.tolist() == other.labels.tolist()
