@@ -277,8 +277,8 @@ def test_more_calls_than_may_wait_are_refused_and_the_rest_are_answered(
     request = predict_request(signature="slow", x=floats([1]), turns=np.array([LONG], np.int32))
     calls = [stubs.prediction.Predict.future(request, WAIT_S) for _ in range(5)]
     codes = [call.code() for call in calls]
-    assert codes[:2] == [grpc.StatusCode.OK] * 2
-    assert set(codes[2:]) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert codes.count(grpc.StatusCode.OK) == 2
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 3
 
 
 def test_a_drain_takes_no_longer_than_it_may(
