@@ -1,10 +1,13 @@
 """Fine-tuning: from a recipe and data to a published bundle.
 
 recipe     the typed YAML a person writes            errors      what can be wrong, and the fix
-data/      JSONL → examples → splits → batches       tasks/      what a model is for, a file each
-head  optimizer  schedule  precision                 trainer     the loop
-evaluate   metrics with confidence intervals         checkpoint  trained weights on disk
-export/    SavedModel, TFLite, the gate              pipeline    all of it in order
+data/      every format → examples → batches         tasks/      what a model is for, a file each
+head  optimizer  schedule  precision                 trainer     the loop; `step` is one step of it
+distribution  on how many devices a step runs        state       an unfinished training on disk
+dropout    masks that can be made again              recompute   gradient checkpointing
+evaluate   metrics with confidence intervals         watch       what TensorBoard shows
+checkpoint  weights on disk, all or nothing          export/     SavedModel, TFLite, the gate
+pipeline   all of it in order
 
 transformers' TensorFlow classes and MultiWorkerMirroredStrategy need Keras 2 (`tf_keras`). The
 switch is read when TensorFlow is first imported, so it is set here, in the one place that every
