@@ -156,9 +156,9 @@ class _Job:
         return self._candidate(saved.path / "variables" / "variables")
 
     def _candidate(self, weights: Path) -> Candidate:
-        with precision.scope("float32"):
+        with precision.scope("float32"), self.progress.timed("load the model", expected_s=4):
             model = self.task.build_model()
-        checkpoint.restore(weights, model=model)
+            checkpoint.restore(weights, model=model)
         logits = evaluate.predict(
             self.task, model, self.data.test, progress=self.progress, title="test the model"
         )

@@ -87,7 +87,9 @@ def train(
     tf_keras.utils.set_random_seed(recipe.seed)
     distribution = distributions.create(recipe.distribution)
     with precision.scope(precision.choose(recipe.precision)):
-        return _Loop(task, recipe, data, distribution, folder=folder, stop=stop).run(progress)
+        with progress.timed("build the model", expected_s=4):
+            loop = _Loop(task, recipe, data, distribution, folder=folder, stop=stop)
+        return loop.run(progress)
 
 
 class _Loop:

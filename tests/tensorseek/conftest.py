@@ -12,9 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from tensorseek import stack
+from tensorseek import cli, stack
 from tensorseek.stack import Ports
+
+
+@pytest.fixture(scope="session")
+def check_parses() -> Callable[[list[str]], None]:
+    """Raises click's usage error unless the command line takes the arguments."""
+
+    def check(arguments: list[str]) -> None:
+        command = typer.main.get_command(cli.app)
+        while hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        assert command.make_context("tensorseek", arguments).params
+
+    return check
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def check_parses(arguments: list[str]) -> None:
-    """Raises click's usage error unless the command line takes the arguments."""
-    context, command = None, ROOT
-    while hasattr(command, "commands"):
-        command = command.commands[arguments.pop(0)]
-    context = command.make_context("tensorseek", arguments)
-    assert context.params
-
-
 @pytest.mark.parametrize(("name", "command"), list(commands()))
-def test_every_help_ends_in_an_example_that_parses(name: str, command: Any) -> None:
+def test_every_help_ends_in_an_example_that_parses(
+    name: str, command: Any, check_parses: Callable[[list[str]], None]
+) -> None:
     assert command.help
     assert command.epilog.startswith(f"Example: tensorseek {name}")
     check_parses(shlex.split(command.epilog.removeprefix("Example: tensorseek ")))
