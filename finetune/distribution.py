@@ -104,22 +104,18 @@ def create(settings: recipe.Distribution) -> Distribution:
 
 
 def _mirrored(devices: Sequence[str] | None) -> Strategy:
-    known = [device.name.removeprefix("/device:") for device in _logical()]
+    known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
     for name in devices or ():
         if name not in known:
             raise TrainingError(f"distribution.devices: no device {name!r}; there are: {known}")
     return tf.distribute.MirroredStrategy(list(devices) if devices else None)
 
 
-def _logical() -> list[Any]:
-    return list(tf.config.list_logical_devices())
-
-
 def _check_tf_config() -> None:
     text = os.environ.get("TF_CONFIG", "")
     fix = (
         'set it to {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", '
-        '"index": 0}} on each machine, or start with: tensorseek train --workers N'
+        '"index": 0}} on each machine'
     )
     if not text:
         raise TrainingError(f"distribution.strategy multi_worker: TF_CONFIG is not set; {fix}")

@@ -86,9 +86,10 @@ def train(
     """
     tf_keras.utils.set_random_seed(recipe.seed)
     distribution = distributions.create(recipe.distribution)
-    with precision.scope(precision.choose(recipe.precision)):
+    policy = precision.choose(recipe.precision)
+    with precision.scope(policy):
         with progress.timed("build the model", expected_s=4):
-            loop = _Loop(task, recipe, data, distribution, folder=folder, stop=stop)
+            loop = _Loop(task, recipe, data, distribution, policy, folder=folder, stop=stop)
         return loop.run(progress)
 
 
@@ -99,6 +100,7 @@ class _Loop:
         recipe: Recipe,
         data: TaskData,
         distribution: Distribution,
+        policy: precision.Policy,
         *,
         folder: Path | None,
         stop: Stop,
@@ -108,7 +110,7 @@ class _Loop:
         self.data = data
         self.distribution = distribution
         self.stop = stop
-        self.policy = precision.choose(recipe.precision)
+        self.policy = policy
         self.parts = distribution.replicas * recipe.schedule.micro_batches
         self.model, self.optimizer, self.step = self._build()
         self.state = TrainingState(folder, self.model, self.optimizer, writes=distribution.is_chief)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -148,13 +149,16 @@ class TextClassification:
         """The training split with an epoch's noise, if the recipe wants any."""
         if not self.noise.changes:
             return data.train
-        augmenter = TextAugmenter.of_tokenizer(
+        return Encoded(self._augmenter.epoch(data.train.ids, epoch), data.train.labels)
+
+    @functools.cached_property
+    def _augmenter(self) -> TextAugmenter:
+        return TextAugmenter.of_tokenizer(
             self.tokenizer_json,
             self.noise,
             pad_id=self.preprocessor.spec.pad_id,
             seed=self.recipe.seed,
         )
-        return Encoded(augmenter.epoch(data.train.ids, epoch), data.train.labels)
 
 
 def _base_folder(base_model: str) -> Path:

@@ -35,7 +35,7 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_WARMUP_RECORDS = 1000  # TensorFlow Serving's limit
 MAX_QUEUES = 64  # a signature's; each has a thread, so further shapes run unmerged
 
-_DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE = "serving_default"
 _TAG = "serve"
 _V1_INITIALIZERS = "saved_model_initializers"  # a TensorFlow 1 model restores its weights there
 _NODE = re.compile(r"\{\{.*?\}\}\s*")  # the name of a node, not the caller's matter
@@ -89,7 +89,7 @@ class Servable:
                 that the model can't compute with.
             BackendUnavailable: too many calls wait already.
         """
-        function = self._function(signature_name or _DEFAULT_SIGNATURE)
+        function = self._function(signature_name or DEFAULT_SIGNATURE)
         chosen = function.signature.choose(output_filter)
         outputs = function(function.signature.read(inputs, self._max_bytes))
         return {name: outputs[name] for name in chosen}

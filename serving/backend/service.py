@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.backend.loader import Servable
+from serving.backend.loader import DEFAULT_SIGNATURE, Servable
 from serving.backend.manager import Manager, VersionStatus
 from serving.errors import InvalidArgument, UnknownModel, status_of
 from serving.tensors import encode_tfs
@@ -27,7 +27,6 @@ from serving.tensors import encode_tfs
 Context = grpc.ServicerContext
 
 _SIGNATURE_DEF = "signature_def"  # the one metadata field there is
-_DEFAULT_SIGNATURE = "serving_default"
 _MAX_DETAIL = 2000  # characters; gRPC sends them in a header, which it limits to 8 KiB
 
 _log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             )
             response = predict_pb2.PredictResponse()
             _describe(response.model_spec, spec.name, lease.version)
-            response.model_spec.signature_name = spec.signature_name or _DEFAULT_SIGNATURE
+            response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
             for name, array in outputs.items():
                 # The messages differ in their Python class alone.
                 response.outputs[name].ParseFromString(encode_tfs(array).SerializeToString())

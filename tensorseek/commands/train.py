@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -62,12 +61,14 @@ def train(
     progress = TerminalProgress()
     with progress.timed("load TensorFlow", expected_s=8):
         from finetune import pipeline
-    stop = threading.Event()
+    signals: list[
+        int
+    ] = []  # a list, since a handler that interrupts itself must not wait for a lock
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda received, _: signals.append(received))
     try:
         outcome = pipeline.run(
-            parsed, models=models, runs=runs, progress=progress, stop=stop.is_set
+            parsed, models=models, runs=runs, progress=progress, stop=lambda: bool(signals)
         )
     except LeftToChief as done:
         typer.echo(str(done))
