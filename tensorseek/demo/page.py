@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -43,7 +44,7 @@ def build(models: Path, gateway: str) -> gr.Blocks:
         model = gr.Dropdown(label="Model", interactive=True)
         text = gr.Textbox(label="Text", placeholder="Write a sentence about a film", lines=3)
         button = gr.Button("Classify", variant="primary")
-        gr.Examples([[example] for example in _EXAMPLES], [text])
+        _examples(text)
         with gr.Row():
             panels = [*_panel("Cloud"), *_panel("Edge")]
         gr.on([button.click, text.submit], ask, [model, text], panels, api_name="classify")
@@ -76,6 +77,19 @@ def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
     print(f"demo on http://{host}:{port}", flush=True)
     signal.sigwait(signals)
     page.close(verbose=False)
+
+
+def _examples(text: gr.Textbox) -> None:
+    """Sentences that fill the text when clicked.
+
+    Buttons, and filled in the browser: `gr.Examples` throws in the page while a slow machine
+    still loads its parts.
+    """
+    with gr.Row():
+        for example in _EXAMPLES:
+            gr.Button(example, size="sm").click(
+                None, None, text, js=f"() => {json.dumps(example)}", api_visibility="private"
+            )
 
 
 def _panel(title: str) -> tuple[gr.Label, gr.Markdown]:

@@ -101,5 +101,5 @@ def test_an_example_fills_the_text(page: Any, up: Any) -> None:
     from playwright.sync_api import expect
 
     example = "a warm, funny and beautifully acted film"
-    page.get_by_text(example).first.click()
+    page.get_by_role("button", name=example).click()
     expect(page.get_by_label("Text")).to_have_value(example)
