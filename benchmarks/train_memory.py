@@ -65,7 +65,7 @@ def _measure(*, recomputes: bool) -> dict[str, float]:
     dropout = DropoutSeed(task.model, 0)
     if recomputes:
         recompute.checkpoint(task.model)
-    step = Step(task, task.model, optimizer, dropout, Distribution(None), clip_norm=1.0)
+    step = Step(task, task.model, optimizer, dropout, Distribution(), clip_norm=1.0)
     times = []
     for number in range(_STEPS + 1):
         start = time.perf_counter()

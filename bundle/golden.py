@@ -7,6 +7,7 @@ it, answers wrongly without any error, and only this shows it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,28 +15,41 @@ from numpy.typing import NDArray
 
 from bundle.errors import GoldenError, ManifestError
 from bundle.manifest import Record
+from bundle.preprocess.raw import Raw
 
 FILE_NAME = "golden.json"
 
 
 class Golden(Record, frozen=True, kw_only=True):
-    """Texts, and the logits [len(texts), C] that the model gave for each of them alone."""
+    """N texts or N pictures, and the logits [N, C] that the model gave for each of them alone."""
 
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    images: tuple[bytes, ...] = ()  # encoded pictures
     logits: tuple[tuple[float, ...], ...]
     tolerance: float  # the largest absolute difference of a logit that is no fault
 
+    @property
+    def inputs(self) -> Sequence[Raw]:
+        """The texts, or the pictures."""
+        return self.texts or self.images
+
     def __post_init__(self) -> None:
-        if not self.texts or len(self.texts) != len(self.logits):
-            raise ValueError("texts and logits must be of one length, at least 1")
+        if self.texts and self.images:
+            raise ValueError("must have texts or images, not both")
+        if not self.inputs or len(self.inputs) != len(self.logits):
+            raise ValueError("texts (or images) and logits must be of one length, at least 1")
         if not self.tolerance > 0:
             raise ValueError("tolerance must be above 0")
 
 
-def make(texts: Sequence[str], logits: NDArray[np.float32], tolerance: float) -> Golden:
-    """Golden examples from the answers `logits` [len(texts), C] to `texts`."""
-    rows = tuple(tuple(round(float(value), 6) for value in row) for row in logits)
-    return Golden(texts=tuple(texts), logits=rows, tolerance=tolerance)
+def make(inputs: Sequence[Raw], logits: NDArray[np.float32], tolerance: float) -> Golden:
+    """Golden examples from the answers `logits` [N, C] to N texts, or to N pictures."""
+    return Golden(
+        texts=tuple(each for each in inputs if isinstance(each, str)),
+        images=tuple(each for each in inputs if isinstance(each, bytes)),
+        logits=tuple(tuple(round(float(value), 6) for value in row) for row in logits),
+        tolerance=tolerance,
+    )
 
 
 def encode(golden: Golden) -> bytes:
@@ -55,30 +69,35 @@ def decode(data: bytes, origin: str) -> Golden:
         raise ManifestError(f"{origin}: {error}. Publish the bundle again.") from error
 
 
-def check(golden: Golden, answer: Callable[[str], NDArray[np.float32]], origin: str) -> float:
+def check(golden: Golden, answer: Callable[[Any], NDArray[np.float32]], origin: str) -> float:
     """Runs every example and compares.
 
     Args:
-        answer: text → logits [C].
+        answer: text, or encoded picture → logits [C].
         origin: which model, for the message.
 
     Returns:
         The largest absolute difference seen.
 
     Raises:
-        GoldenError: names the text, the difference and the tolerance.
+        GoldenError: names the input, the difference and the tolerance.
     """
     worst = 0.0
-    for text, logits in zip(golden.texts, golden.logits, strict=True):
-        found = answer(text)
+    for place, (raw, logits) in enumerate(zip(golden.inputs, golden.logits, strict=True)):
+        found = answer(raw)
         expected = np.asarray(logits, np.float32)
         same_shape = found.shape == expected.shape
         difference = float(np.abs(found - expected).max()) if same_shape else float("inf")
         if not difference <= golden.tolerance:  # also true for NaN
             raise GoldenError(
-                f"{origin}: answers {np.round(found, 4).tolist()} to the golden input {text!r}, "
-                f"published with {np.round(expected, 4).tolist()}: difference {difference:.4g}, "
+                f"{origin}: answers {_shown(found)} to the golden input "
+                f"{repr(raw) if isinstance(raw, str) else place}, "
+                f"published with {_shown(expected)}: difference {difference:.4g}, "
                 f"tolerance {golden.tolerance:g}. Use a runtime that gives the published answer."
             )
         worst = max(worst, difference)
     return worst
+
+
+def _shown(logits: NDArray[np.float32]) -> str:
+    return np.array2string(logits, precision=4, threshold=16, separator=", ")

@@ -10,6 +10,7 @@ of tokens, `C` the number of labels.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -51,14 +52,35 @@ class Signature(Record, frozen=True, kw_only=True):
 class TextPreprocess(Record, frozen=True, kw_only=True, tag="text", tag_field="kind"):
     """How text becomes `input_ids` and `attention_mask`, both int32 [B, T].
 
-    `T` is the smallest of `buckets` that holds the longest text of the batch; longer texts are
-    cut at the last bucket, as in training.
+    `T` is the smallest of `buckets` that holds the longest text of the batch. Of a text that is
+    longer than the last bucket, the `keep` tokens stay, as in training.
     """
 
     tokenizer: str = "tokenizer.json"
     buckets: tuple[int, ...]
     pad_id: int
     max_characters: int
+    keep: Literal["first", "last"] = "first"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it needs of the bundle."""
+        return (self.tokenizer,)
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The tensors it makes, all of one shape: name → dtype."""
+        return {"input_ids": "int32", "attention_mask": "int32"}
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Of an example's tensors."""
+        return (None,)
+
+    @property
+    def variants(self) -> Mapping[str, tuple[int, ...]]:
+        """Every shape that an example's tensors may have, by the name of its signature."""
+        return {f"tokens_{tokens}": (tokens,) for tokens in self.buckets}
 
     def __post_init__(self) -> None:
         if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
@@ -68,6 +90,48 @@ class TextPreprocess(Record, frozen=True, kw_only=True, tag="text", tag_field="k
         if self.pad_id < 0:
             raise ValueError(f"pad_id {self.pad_id} must be at least 0")
         check_relative(self.tokenizer)
+
+
+class ImagePreprocess(Record, frozen=True, kw_only=True, tag="image", tag_field="kind"):
+    """How an encoded picture becomes `pixels`, uint8 [B, H, W, 3].
+
+    It is turned upright, made RGB, and resized to `height` × `width` with an antialiased bilinear
+    filter. The model's graph does the rest: scaling and normalization.
+    """
+
+    height: int
+    width: int
+    max_pixels: int = 50_000_000
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it needs of the bundle."""
+        return ()
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The tensors it makes, all of one shape: name → dtype."""
+        return {"pixels": "uint8"}
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Of an example's tensors."""
+        return (self.height, self.width, 3)
+
+    @property
+    def variants(self) -> Mapping[str, tuple[int, ...]]:
+        """Every shape that an example's tensors may have, by the name of its signature."""
+        return {"pixels": (self.height, self.width, 3)}
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            if not 1 <= getattr(self, name) <= 4096:
+                raise ValueError(f"{name} {getattr(self, name)} must be 1 to 4096")
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels {self.max_pixels} must be at least 1")
+
+
+Preprocess = TextPreprocess | ImagePreprocess
 
 
 class Metric(Record, frozen=True, kw_only=True):
@@ -117,7 +181,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     version: int
     task: Task
     labels: tuple[str, ...]
-    preprocess: TextPreprocess
+    preprocess: Preprocess
     signatures: dict[str, Signature]
     metrics: dict[str, Metric]
     provenance: Provenance

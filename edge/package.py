@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle import archive, golden, integrity, manifest
+from bundle import archive, golden, integrity, manifest, preprocess
 from bundle.errors import ManifestError
 from bundle.manifest import EDGE_MODEL_FILE, EdgeModel, Manifest
+from bundle.preprocess import Preprocessor
 
 MAX_BYTES = 1 << 30  # more than any model that a phone should load
 
@@ -20,7 +21,7 @@ class EdgePackage:
     manifest: Manifest
     edge: EdgeModel
     model: bytes
-    tokenizer: bytes
+    preprocessor: Preprocessor
     golden: golden.Golden
 
 
@@ -40,12 +41,10 @@ def read(path: Path) -> EdgePackage:
     if found.edge is None:
         raise ManifestError(f"{path}: is not an edge bundle: its manifest has no `edge`")
     integrity.verify_bytes(str(path), files, found.files)
-    needed = (EDGE_MODEL_FILE, found.preprocess.tokenizer, golden.FILE_NAME)
-    for name in needed:
+    for name in (EDGE_MODEL_FILE, *found.preprocess.files, golden.FILE_NAME):
         if name not in files:
             raise ManifestError(f"{path}: its manifest lists no {name}; publish it again")
-    model, tokenizer, encoded = (files[name] for name in needed)
-    examples = golden.decode(encoded, f"{path}:{golden.FILE_NAME}")
+    examples = golden.decode(files[golden.FILE_NAME], f"{path}:{golden.FILE_NAME}")
     if any(len(row) != len(found.labels) for row in examples.logits):
         raise ManifestError(
             f"{path}:{golden.FILE_NAME}: an answer has not one logit for each of the "
@@ -55,7 +54,7 @@ def read(path: Path) -> EdgePackage:
         path=path,
         manifest=found,
         edge=found.edge,
-        model=model,
-        tokenizer=tokenizer,
+        model=files[EDGE_MODEL_FILE],
+        preprocessor=preprocess.create(found.preprocess, files.__getitem__),
         golden=examples,
     )

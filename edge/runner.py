@@ -1,4 +1,4 @@
-"""Text in, labels with scores out, on the device.
+"""Text or picture in, labels with scores out, on the device.
 
 open ─► hashes ─► runtime new enough? ─► load ─► golden inputs answered as published? ─► ready
 
@@ -18,10 +18,12 @@ from bundle import golden
 from bundle.errors import ManifestError
 from bundle.manifest import Manifest
 from bundle.postprocess import LabelScore, rank_labels
-from bundle.preprocess import TextPreprocessor
+from bundle.preprocess import Raw, Tensors
 from edge import package, runtime
 from edge.package import EdgePackage
 from edge.runtime import Run, Runtime
+
+Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ class EdgeRunner:
         self._path = opened.path
         self.manifest: Manifest = opened.manifest
         self.runtime = found
-        self._preprocessor = TextPreprocessor(opened.tokenizer, opened.manifest.preprocess)
+        self._preprocessor = opened.preprocessor
         found.check(opened.edge)
-        self._runs = _by_length(opened, found.load(opened.model, threads))
+        self._runs = _by_shape(opened, found.load(opened.model, threads))
         # A runtime may lack a kernel and answer wrongly without an error: only this shows it.
         difference = golden.check(opened.golden, self.logits, str(opened.path))
         self.verification = Verification(
             files=len(opened.manifest.files),
-            golden_examples=len(opened.golden.texts),
+            golden_examples=len(opened.golden.inputs),
             golden_difference=difference,
             golden_tolerance=opened.golden.tolerance,
         )
@@ -74,35 +76,35 @@ class EdgeRunner:
         """
         return cls(package.read(Path(path)), runtime.find(), threads)
 
-    def logits(self, text: str) -> NDArray[np.float32]:
-        """The model's answer to one text: float32 [C].
+    def logits(self, raw: Raw) -> NDArray[np.float32]:
+        """The model's answer to one text, or one encoded picture: float32 [C].
 
         Raises:
-            InputError: the text is empty or too long.
+            InputError: it is empty, too large, or not what the model takes.
         """
-        tensors = self._preprocessor([text])
-        outputs = self._runs[tensors["input_ids"].shape[1]](tensors)
+        tensors: Tensors = self._preprocessor([raw])
+        outputs = self._runs[next(iter(tensors.values())).shape](tensors)
         if "logits" not in outputs:
             raise ManifestError(f"{self._path}: the model gives {sorted(outputs)}, not logits")
         return np.asarray(outputs["logits"][0], np.float32)
 
-    def predict(self, text: str) -> list[LabelScore]:
+    def predict(self, raw: Raw) -> list[LabelScore]:
         """Every label with its probability, the most probable first.
 
         Raises:
-            InputError: the text is empty or too long.
+            InputError: see `logits`.
         """
-        return rank_labels(self.logits(text)[None], self.manifest.labels)[0]
+        return rank_labels(self.logits(raw)[None], self.manifest.labels)[0]
 
 
-def _by_length(opened: EdgePackage, signature: Callable[[str], Run]) -> dict[int, Run]:
-    """Number of tokens → the signature that takes them."""
+def _by_shape(opened: EdgePackage, signature: Callable[[str], Run]) -> dict[Shape, Run]:
+    """Shape of the inputs → the signature that takes them."""
     runs = {}
     for name, spec in opened.manifest.signatures.items():
-        match {tensor.name: tensor.shape for tensor in spec.inputs}.get("input_ids"):
-            case (1, int(tokens)):
-                runs[tokens] = signature(name)
-    missing = set(opened.manifest.preprocess.buckets) - runs.keys()
-    if missing:
-        raise ManifestError(f"{opened.path}: no signature for the buckets {sorted(missing)}")
+        shapes = {tensor.shape for tensor in spec.inputs}
+        if len(shapes) == 1:
+            runs[shapes.pop()] = signature(name)
+    for name, shape in opened.manifest.preprocess.variants.items():
+        if (1, *shape) not in runs:
+            raise ManifestError(f"{opened.path}: has no signature {name} for inputs {[1, *shape]}")
     return runs

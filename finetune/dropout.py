@@ -39,7 +39,8 @@ class DropoutSeed:
         """Chooses the masks of a forward and its backward pass.
 
         Args:
-            step: int32 scalar; another one for every micro-batch of the training.
+            step: int32 scalar; another one for every micro-batch of the training, also for
+                those that other replicas compute at the same time.
         """
         self._variable.assign(tf.stack([self._seed, tf.cast(step, tf.int32)]))
 
@@ -47,12 +48,9 @@ class DropoutSeed:
         def call(inputs: Any, training: bool | None = None) -> Any:
             if not training or layer.rate == 0:
                 return tf.identity(inputs)
-            seed = self._variable.read_value()
-            replica = tf.distribute.get_replica_context()
-            if replica is not None and replica.num_replicas_in_sync > 1:
-                seed = _fold_in(seed, replica.replica_id_in_sync_group)
+            seed = _fold_in(self._variable.read_value(), index)
             return tf.nn.experimental.stateless_dropout(
-                inputs, rate=layer.rate, seed=_fold_in(seed, index), rng_alg="philox"
+                inputs, rate=layer.rate, seed=seed, rng_alg="philox"
             )
 
         return call

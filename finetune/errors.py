@@ -6,6 +6,9 @@ FinetuneError
   x ModelError      the base model can't be loaded or doesn't fit the recipe
   x TrainingError   training can't go on
     x Interrupted     it was asked to stop, and can be taken up again
+    x WorkerLost      another process of the training is gone
+  x EvaluationError a model or its answers can't be evaluated
+  x ExportError     a model can't be brought into another format, here or at all
   x LeftToChief     this worker has done its part; another one publishes
   x GateRefused     a quality gate said no: nothing was published
 """
@@ -35,6 +38,18 @@ class TrainingError(FinetuneError):
 
 class Interrupted(TrainingError):
     """Training was asked to stop; its state is saved and it can be taken up again."""
+
+
+class WorkerLost(TrainingError):
+    """Another process of a distributed training is gone; all go on when started again."""
+
+
+class EvaluationError(FinetuneError):
+    """There is no such model to evaluate, not the data it was tested on, or no sense in it."""
+
+
+class ExportError(FinetuneError):
+    """A model can't be brought into another format: it has no form for it, or the machine can't."""
 
 
 class LeftToChief(FinetuneError):  # an end, not a fault: exit code 0

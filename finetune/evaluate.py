@@ -1,9 +1,9 @@
-"""How good a classifier is, with the uncertainty of having seen only n examples."""
+"""Runs a model over a split, and keeps what it answered."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,62 +11,112 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bundle.manifest import Metric
-from bundle.preprocess import TextPreprocessor
-from finetune.data.batches import Encoded
+from finetune.metrics import classification, language
+from finetune.metrics.classification import ClassificationResult
+from finetune.metrics.language import LanguageResult
 from finetune.progress import Progress
 from finetune.tasks.base import Task
 
 
-def predict(
-    task: Task, model: Any, data: Encoded, *, progress: Progress, title: str, batch_size: int = 64
-) -> NDArray[np.float32]:
-    """Logits [N, C] of every example, in the data's order."""
+@dataclass(frozen=True)
+class Classified:
+    """A classifier's answers to N examples."""
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def forward(input_ids: Any, attention_mask: Any) -> Any:
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return task.logits(model, batch, training=False)
+    logits: NDArray[np.float32]  # [N, C]
+    labels: NDArray[np.int32]  # [N]: what they are
+    names: Sequence[str]  # of the C labels
+
+    @property
+    def score(self) -> float:
+        """Accuracy."""
+        return float((self.logits.argmax(-1) == self.labels).mean())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every logit is a number."""
+        return bool(np.isfinite(self.logits).all())
+
+    def metrics(self, data_sha256: str) -> dict[str, Metric]:
+        """What a manifest says of it."""
+        return self.details().to_metrics(data_sha256)
+
+    def details(self) -> ClassificationResult:
+        """Every figure."""
+        return classification.measure(self.logits, self.labels, self.names)
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """How likely a language model thought N sequences."""
+
+    nll: NDArray[np.float64]  # [N]: nats, summed over a sequence's predicted tokens
+    tokens: NDArray[np.int64]  # [N]: how many were predicted
+
+    @property
+    def score(self) -> float:
+        """Mean log-likelihood of a token, in nats."""
+        return -float(self.nll.sum() / self.tokens.sum())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every likelihood is a number."""
+        return bool(np.isfinite(self.nll).all())
+
+    def metrics(self, data_sha256: str) -> dict[str, Metric]:
+        """What a manifest says of it."""
+        return self.details().to_metrics(data_sha256)
+
+    def details(self) -> LanguageResult:
+        """Every figure."""
+        return language.measure(self.nll, self.tokens)
+
+
+def predict(
+    task: Task, model: Any, split: Any, *, progress: Progress, title: str, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """The answers [N, C] to every example, in the split's order."""
+
+    @tf.function(input_signature=[_signature(task)])  # type: ignore[untyped-decorator]
+    def forward(inputs: Any) -> Any:
+        return task.answer(model, inputs)
 
     rows: dict[int, NDArray[np.float32]] = {}
-    with progress.counted(title, len(data)) as advance:
-        for indices in by_length(data, task.preprocessor, batch_size):
-            tensors = task.preprocessor.pad([data.ids[index] for index in indices])
-            logits = forward(tensors["input_ids"], tensors["attention_mask"]).numpy()
-            rows.update(zip(indices, logits, strict=True))
-            advance(len(indices))
-    return np.stack([rows[index] for index in range(len(data))])
+    with progress.counted(title, len(split)) as advance:
+        for places, inputs in task.batches(split, batch_size):
+            answers = forward(_tensors(inputs)).numpy()
+            rows.update(zip(places, answers, strict=True))
+            advance(len(places))
+    return np.stack([rows[place] for place in range(len(split))])
 
 
-def by_length(
-    data: Encoded, preprocessor: TextPreprocessor, batch_size: int
-) -> Iterator[list[int]]:
-    """Every index once, in batches of one length bucket."""
-    buckets: dict[int, list[int]] = {}
-    for index, ids in enumerate(data.ids):
-        buckets.setdefault(preprocessor.bucket(len(ids)), []).append(index)
-    for indices in buckets.values():
-        for start in range(0, len(indices), batch_size):
-            yield indices[start : start + batch_size]
+def likelihood(
+    task: Task, model: Any, split: Any, *, progress: Progress, title: str, batch_size: int = 16
+) -> Modelled:
+    """How likely a language model thinks each sequence of a split, in its order."""
+
+    @tf.function(input_signature=[_signature(task)])  # type: ignore[untyped-decorator]
+    def forward(inputs: Any) -> Any:
+        batch = inputs | {"weights": tf.ones(tf.shape(inputs["input_ids"])[:1])}
+        losses = task.loss(task.logits(model, batch, training=False), batch)
+        weights = task.weights(batch)
+        return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(weights, axis=1)
+
+    nll = np.zeros(len(split), np.float64)
+    tokens = np.zeros(len(split), np.int64)
+    with progress.counted(title, len(split)) as advance:
+        for places, inputs in task.batches(split, batch_size):
+            nll[list(places)], tokens[list(places)] = forward(_tensors(inputs))
+            advance(len(places))
+    return Modelled(nll, tokens)
 
 
-def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int32], data_sha256: str) -> Metric:
-    """Share of rows of `logits` [N, C] whose largest is at `labels` [N], with its 95% interval."""
-    hits = int((logits.argmax(-1) == labels).sum())
-    low, high = wilson(hits, len(labels))
-    return Metric(
-        value=hits / len(labels), n=len(labels), data_sha256=data_sha256, low=low, high=high
-    )
+def _signature(task: Task) -> dict[str, Any]:
+    spec = task.preprocessor.spec
+    return {
+        name: tf.TensorSpec([None, *spec.shape], dtype, name=name)
+        for name, dtype in spec.inputs.items()
+    }
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95% confidence interval of a share of `hits` in `n`.
-
-    Source:
-        Wilson (1927), the score interval; Brown, Cai, DasGupta: Interval Estimation for a
-        Binomial Proportion (2001), section 3.1.1.
-    """
-    z = 1.959964
-    share = hits / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+def _tensors(inputs: Any) -> dict[str, Any]:
+    return {name: tf.constant(values) for name, values in inputs.items()}

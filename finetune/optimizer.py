@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -19,19 +20,25 @@ def build(
     total_steps: int,
     policy: Policy,
     variables: Sequence[Any],
+    depths: Sequence[int] | None = None,
 ) -> Any:
     """An optimizer for `variables`.
 
     Weight decay is decoupled and leaves out vectors and scalars: biases and the scales of norms.
+    A block's rate is `layer_decay` times that of the block above it; the head has the whole rate.
     Under `mixed_float16` the optimizer is wrapped in dynamic loss scaling.
+
+    Args:
+        depths: of the variables, see `blocks.depths`; by default all are of one.
 
     Source:
         Loshchilov and Hutter: Decoupled Weight Decay Regularization, algorithm 2
-        (arXiv 1711.05101).
+        (arXiv 1711.05101); Howard and Ruder: ULMFiT, section 3.2, for the rate by depth
+        (arXiv 1801.06146).
     """
     peak = settings.learning_rate
     warmup_steps = round(total_steps * schedule.warmup)
-    adamw = tf_keras.optimizers.AdamW(
+    adamw = _LayerwiseAdamW(
         Warmup(
             schedule.kind,
             peak=peak,
@@ -44,6 +51,7 @@ def build(
         beta_1=settings.beta_1,
         beta_2=settings.beta_2,
         epsilon=settings.epsilon,
+        shares=_shares(variables, depths, settings.layer_decay),
     )
     adamw.exclude_from_weight_decay(var_list=[v for v in variables if v.shape.rank < 2])
     adamw.build(variables)
@@ -72,3 +80,49 @@ def learning_rate(optimizer: Any) -> float:
     """The rate of the step that was made last."""
     inner = optimizer.inner_optimizer if scales(optimizer) else optimizer
     return float(tf.convert_to_tensor(inner.learning_rate))
+
+
+class _LayerwiseAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
+    """AdamW in which each variable has a share of the learning rate.
+
+    Args:
+        shares: every variable with its own.
+    """
+
+    def __init__(self, *args: Any, shares: Sequence[tuple[Any, float]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._share = 1.0
+        # A method, since a checkpoint would take a dict for a part of the optimizer.
+        self._share_of = {self._var_key(variable): share for variable, share in shares}.__getitem__
+
+    @property
+    def learning_rate(self) -> Any:
+        """Of the variable that is being updated; otherwise of the head."""
+        rate = super().learning_rate
+        return rate if self._share == 1.0 else rate * self._share
+
+    def update_step(self, gradient: Any, variable: Any) -> None:
+        with self._at(variable):
+            super().update_step(gradient, variable)
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        for variable in variables:
+            with self._at(variable):
+                super()._apply_weight_decay([variable])
+
+    @contextmanager
+    def _at(self, variable: Any) -> Iterator[None]:
+        self._share = self._share_of(self._var_key(variable))
+        try:
+            yield
+        finally:
+            self._share = 1.0
+
+
+def _shares(
+    variables: Sequence[Any], depths: Sequence[int] | None, decay: float
+) -> list[tuple[Any, float]]:
+    depths = depths or [0] * len(variables)
+    deepest = max(depths, default=0)
+    pairs = zip(variables, depths, strict=True)
+    return [(variable, decay ** (deepest - depth)) for variable, depth in pairs]

@@ -10,22 +10,22 @@ and takes up what is there. The same recipe, weights and data never train twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bundle import atomic
 from bundle.manifest import Metric
 from bundle.repository import ModelRepository, SavedBundle
-from finetune import checkpoint, evaluate, precision, state, tasks, trainer
+from finetune import checkpoint, precision, state, tasks, trainer
 from finetune.errors import GateRefused, LeftToChief
 from finetune.export import edge_bundle, saved_model
 from finetune.export.candidate import Candidate
 from finetune.export.serving_model import ServingModel
 from finetune.progress import Progress
 from finetune.recipe import Recipe
+from finetune.report import of_task, page
 from finetune.tasks.base import Task, TaskData
 from finetune.trainer import Stop
 
@@ -84,12 +84,12 @@ class _Job:
         trained = saved is None
         if saved is None:
             candidate, metrics = self._train()
-            self._check_accuracy(metrics["accuracy"])
+            self._check_quality(metrics)
             draft = saved_model.describe(candidate, self.identity, metrics)
             with self.progress.timed("publish", expected_s=10):
                 saved = saved_model.publish(self.repository, candidate, draft)
         else:
-            self._check_accuracy(saved.manifest.metrics["accuracy"])
+            self._check_quality(saved.manifest.metrics)
         for profile in self.recipe.edge.profiles:
             path = self.repository.edge_path(self.recipe.name, saved.manifest.version, profile)
             if not edge_bundle.is_current(path, saved, self.recipe):
@@ -125,11 +125,13 @@ class _Job:
             checkpoint.save(folder, figures, model=trained.model)
             state.discard(self.folder)
         candidate = self._candidate(folder / checkpoint.WEIGHTS)
-        if not np.isfinite(candidate.test_logits).all():  # no loss came after the last step
+        if not candidate.result.is_finite:  # no loss came after the last step
             raise GateRefused(
                 f"{self.recipe.name}: refused: it answers test examples with what is not a number; "
                 "lower optimizer.learning_rate"
             )
+        drawn = of_task.report(self.task, self.data, candidate.result, figures)
+        page.write(self.folder / page.FILE_NAME, drawn)
         return candidate, self._metrics(candidate, figures)
 
     def _metrics(self, candidate: Candidate, figures: dict[str, Any]) -> dict[str, Metric]:
@@ -137,19 +139,21 @@ class _Job:
         speed = Metric(
             value=figures["examples_per_s"], n=figures["examples"], data_sha256=data.sha256
         )
-        return {
-            "accuracy": evaluate.accuracy(
-                candidate.test_logits, data.test.labels, data.test_sha256
-            ),
-            "train_examples_per_s": speed,
-        }
+        return candidate.result.metrics(data.test_sha256) | {"train_examples_per_s": speed}
 
-    def _check_accuracy(self, accuracy: Metric) -> None:
-        limit = self.recipe.evaluation.min_accuracy
-        if accuracy.value < limit:
+    def _check_quality(self, metrics: Mapping[str, Metric]) -> None:
+        limits, name = self.recipe.evaluation, self.recipe.name
+        accuracy, perplexity = metrics.get("accuracy"), metrics.get("perplexity")
+        if accuracy is not None and accuracy.value < limits.min_accuracy:
             raise GateRefused(
-                f"{self.recipe.name}: refused: test accuracy {accuracy.value:.4f} is under "
-                f"evaluation.min_accuracy {limit} ({accuracy.n} test examples)"
+                f"{name}: refused: test accuracy {accuracy.value:.4f} is under "
+                f"evaluation.min_accuracy {limits.min_accuracy} ({accuracy.n} test examples)"
+            )
+        most = limits.max_perplexity
+        if perplexity is not None and most is not None and perplexity.value > most:
+            raise GateRefused(
+                f"{name}: refused: test perplexity {perplexity.value:.4g} is over "
+                f"evaluation.max_perplexity {most} ({perplexity.n} test sequences)"
             )
 
     def _restore(self, saved: SavedBundle) -> Candidate:
@@ -159,13 +163,13 @@ class _Job:
         with precision.scope("float32"), self.progress.timed("load the model", expected_s=4):
             model = self.task.build_model()
             checkpoint.restore(weights, model=model)
-        logits = evaluate.predict(
-            self.task, model, self.data.test, progress=self.progress, title="test the model"
+        result = self.task.measure(
+            model, self.data.test, progress=self.progress, title="test the model"
         )
         return Candidate(
             recipe=self.recipe,
             task=self.task,
             data=self.data,
             model=ServingModel(self.task, model),
-            test_logits=logits,
+            result=result,
         )

@@ -11,13 +11,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from bundle.manifest import check_name
+from bundle.manifest import Task, check_name
 from finetune.errors import RecipeError
 
 
@@ -39,9 +39,22 @@ def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
+def _rising_or_none(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return _rising(sizes) if sizes else sizes
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Noise = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+Steps = Annotated[int, Field(ge=1)]
+
+_TEXT_NOISE = ("mask", "delete", "swap", "span")
+_IMAGE_NOISE = ("flip", "rotation", "zoom", "contrast")
+_FOREIGN_NOISE: dict[Task, tuple[str, ...]] = {
+    "text-classification": _IMAGE_NOISE,
+    "image-classification": _TEXT_NOISE,
+    "text-generation": (*_TEXT_NOISE, *_IMAGE_NOISE),
+}
 
 
 class Section(BaseModel):
@@ -50,10 +63,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Data(Section):
-    """Three data sets of texts with labels, and how they become batches.
+class Image(Section):
+    """How large pictures are; all are square."""
 
-    Each is a .jsonl, .csv or .tsv file, or a folder of TFRecord shards.
+    size: Annotated[int, Field(ge=16, le=2048)] = 224  # pixels, of evaluation and deployment
+    scales: Annotated[tuple[int, ...], AfterValidator(_rising_or_none)] = ()  # pixels, drawn anew
+    # for each training step; by default always `size`
+
+
+class Data(Section):
+    """Three data sets, and how they become batches.
+
+    Texts with labels: a .jsonl, .csv or .tsv file, or a folder of TFRecord shards. Pictures with
+    labels: a folder for each label, or a folder of TFRecord shards. Plain text for a language
+    model: a .txt or .jsonl file.
     """
 
     train: Path
@@ -61,24 +84,40 @@ class Data(Section):
     test: Path
     text_column: str = "text"  # of a .csv or .tsv file
     label_column: str = "label"
-    labels: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)]
+    labels: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
     buckets: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_rising)] = (
         16,
         32,
         64,
-    )  # tokens; texts pad to the smallest that holds them, and are cut at the last
+    )  # tokens; texts pad to the smallest that holds them, and are cut at the last; a language
+    # model reads blocks of the last
     max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    image: Image = Image()
     batch_size: Annotated[int, Field(ge=1)] = 32  # examples a step
 
 
+class Scratch(Section):
+    """A small model with random weights, for machines that have no checkpoint."""
+
+    layers: Annotated[int, Field(ge=1, le=48)] = 4  # blocks; of pictures: in each of four stages
+    hidden: Annotated[int, Field(ge=8, le=4096)] = 128  # units; of pictures: in the last stage
+    heads: Annotated[int, Field(ge=1, le=64)] = 4  # of attention
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 4000  # tokens, learnt from the texts
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
 class Augment(Section):
-    """Noise on the tokens of training texts, each a probability; see `data.augment_text`."""
+    """Noise on training examples; see `data.augment_text` and `data.augment_images`."""
 
     mask: Noise = 0.0  # of each token
     delete: Noise = 0.0  # of each token
     swap: Noise = 0.0  # of each pair of neighbours
     span: Noise = 0.0  # of each text: a run of tokens becomes one mask
     span_tokens: Annotated[int, Field(ge=1)] = 3  # the longest such run
+    flip: bool = False  # left and right, every other picture
+    rotation: Noise = 0.0  # of a full turn, to either side
+    zoom: Noise = 0.0  # 0.2 shows from 80 % to 120 % of height and width
+    contrast: Noise = 0.0  # 0.2 multiplies the distance from the mean by 0.8 to 1.2
 
 
 class Head(Section):
@@ -98,6 +137,7 @@ class Optimizer(Section):
     beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Positive = 1e-8
     clip_norm: Positive | None = 1.0  # global norm, after unscaling
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the rate, for each block deeper
 
 
 class Schedule(Section):
@@ -109,7 +149,7 @@ class Schedule(Section):
     warmup: Share = 0.1  # share of all steps
     floor: Share = 0.0  # share of the peak
     micro_batches: Annotated[int, Field(ge=1)] = 1  # of a step, whose gradients are accumulated
-    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better dev accuracy
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better dev score
 
 
 class Memory(Section):
@@ -122,8 +162,15 @@ class Memory(Section):
 class Distribution(Section):
     """Where the steps run."""
 
-    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
+    strategy: Literal["none", "mirrored", "multi_worker", "horovod"] = "none"
     devices: tuple[str, ...] | None = None  # of `mirrored`; by default every GPU
+
+
+class Checkpoint(Section):
+    """When an unfinished training is saved, besides at the end of each epoch and on a signal."""
+
+    every_s: Positive = 300.0  # a training that dies loses at most so much
+    resume: bool = False  # refuse to start where there is no unfinished training
 
 
 class Logging(Section):
@@ -131,6 +178,7 @@ class Logging(Section):
 
     every: Annotated[int, Field(ge=1)] = 10  # steps between two rows of scalars
     histograms: bool = False  # of weights and gradients, once an epoch
+    profile: tuple[Steps, Steps] | None = None  # the first and last step that TensorBoard profiles
 
 
 class Gates(Section):
@@ -151,14 +199,16 @@ class Evaluation(Section):
     """When to refuse the trained model."""
 
     min_accuracy: Share = 0.0  # on the test split
+    max_perplexity: Positive | None = None  # of a language model, likewise
 
 
 class Recipe(Section):
     """A whole fine-tuning job."""
 
     name: Annotated[str, AfterValidator(_model_name)]
-    task: Literal["text-classification"]
-    base_model: str  # a folder, or a name on the hub
+    task: Task
+    base_model: str | None = None  # a folder, or a name on the hub
+    scratch: Scratch | None = None  # instead of a base model
     data: Data
     augment: Augment = Augment()
     head: Head = Head()
@@ -167,10 +217,18 @@ class Recipe(Section):
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
     memory: Memory = Memory()
     distribution: Distribution = Distribution()
+    checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     evaluation: Evaluation = Evaluation()
     edge: Edge = Edge()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problem = _misfit(self)
+        if problem:
+            raise ValueError(problem)
+        return self
 
     def to_yaml(self) -> str:
         """The effective recipe, as a file that `load` reads."""
@@ -181,10 +239,30 @@ class Recipe(Section):
 
         Gates, logs and edge profiles are no part of it: changing them trains nothing again.
         """
-        content = self.model_dump(mode="json", exclude={"edge", "evaluation", "logging"})
+        beside = {"checkpoint", "edge", "evaluation", "logging"}
+        content = self.model_dump(mode="json", exclude=beside)
         content["base_model"] = base_model_sha256
         content["data"] |= {"train": data_sha256, "dev": "", "test": ""}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _misfit(recipe: Recipe) -> str | None:
+    """What of a recipe does not fit the rest of it."""
+    task, labels = recipe.task, len(recipe.data.labels)
+    if (recipe.base_model is None) == (recipe.scratch is None):
+        return "base_model: give either base_model, or scratch for random weights"
+    if task == "text-generation":
+        if labels:
+            return "data.labels: a language model has none; remove them"
+        if recipe.edge.profiles:
+            return "edge.profiles: a language model has no edge bundles; set it to []"
+    elif labels < 2:
+        return f"data.labels: {task} needs at least 2, got {labels}"
+    defaults = Augment()
+    for name in _FOREIGN_NOISE[task]:
+        if getattr(recipe.augment, name) != getattr(defaults, name):
+            return f"augment.{name}: is no noise for {task}; remove it"
+    return None
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -247,6 +325,8 @@ def _describe(problem: Any) -> str:
         return f"unknown key {where!r}; did you mean {nearest[0]!r}?"
     if problem["type"] == "missing":
         return f"key {where!r} is missing; add it"
+    if problem["type"] == "value_error" and not where:
+        return str(problem["ctx"]["error"])
     fix = "; write it in quotes" if problem["type"] == "string_type" else ""  # YAML: no is False
     return f"{where}: {problem['msg']}, got {problem['input']!r}{fix}"
 

@@ -13,29 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
 
+from finetune import blocks
 from finetune.errors import ModelError
-
-
-def blocks(model: Any) -> list[Any]:
-    """The repeated blocks of a model: the longest list of layers of one class, in order.
-
-    Raises:
-        ModelError: it has none, so there is nothing to checkpoint.
-    """
-    lists = [
-        list(value)
-        for module in (model, *model.submodules)
-        for value in vars(module).values()
-        if _is_stack(value)
-    ]
-    if not lists:
-        raise ModelError(
-            f"memory.gradient_checkpointing: {type(model).__name__} has no list of equal blocks; "
-            "set it to false"
-        )
-    return max(lists, key=len)
 
 
 def checkpoint(model: Any) -> int:
@@ -44,10 +24,18 @@ def checkpoint(model: Any) -> int:
     Returns:
         The number of blocks.
 
+    Raises:
+        ModelError: it has none, so there is nothing to checkpoint.
+
     Source:
         Chen et al.: Training Deep Nets with Sublinear Memory Cost, section 3 (arXiv 1604.06174).
     """
-    found = blocks(model)
+    found = blocks.find(model)
+    if not found:
+        raise ModelError(
+            f"memory.gradient_checkpointing: {type(model).__name__} has no list of equal blocks; "
+            "set it to false"
+        )
     for block in found:
         block.call = _recomputing(block, block.call)
     return len(found)
@@ -81,9 +69,3 @@ def _recomputing(block: Any, original: Any) -> Any:
 
     return call
 
-
-def _is_stack(value: Any) -> bool:
-    if not isinstance(value, list | tuple) or len(value) == 0:
-        return False
-    first = type(value[0])
-    return issubclass(first, tf_keras.layers.Layer) and all(type(each) is first for each in value)

@@ -26,7 +26,8 @@ class Position(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     skipped: int = 0  # steps whose gradients overflowed
     losses: list[float] = msgspec.field(default_factory=list)
-    dev_accuracies: list[float] = msgspec.field(default_factory=list)
+    learning_rates: list[float] = msgspec.field(default_factory=list)
+    dev_scores: list[float] = msgspec.field(default_factory=list)
     best_epoch: int = 0  # from 1
 
 
@@ -35,24 +36,23 @@ class TrainingState:
 
     Args:
         folder: None keeps the state for this process only.
-        writes: False for a worker that is not the chief: it takes part in the saving, which
-            needs all of them, and throws its copy away.
+        writes: False for a worker that is not the chief, whose state is the same: it saves none.
     """
 
     def __init__(self, folder: Path | None, model: Any, optimizer: Any, *, writes: bool) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="tensorseek-state-")
-        own = Path(self._temporary.name)
-        self._reads = folder or own
-        self._folder = self._reads if writes else own
+        self._folder = folder or Path(self._temporary.name)
+        self._writes = writes
         self._model = model
         self._optimizer = optimizer
 
     def save(self, position: Position) -> None:
         """Replaces the saved state."""
-        figures = msgspec.to_builtins(position)
-        checkpoint.save(
-            self._folder / "state", figures, model=self._model, optimizer=self._optimizer
-        )
+        if self._writes:
+            figures = msgspec.to_builtins(position)
+            checkpoint.save(
+                self._folder / "state", figures, model=self._model, optimizer=self._optimizer
+            )
 
     def restore(self) -> Position | None:
         """Takes up the saved state; None when there is none.
@@ -60,7 +60,7 @@ class TrainingState:
         Raises:
             TrainingError: it is damaged, or of another training.
         """
-        folder = self._reads / "state"
+        folder = self._folder / "state"
         figures = checkpoint.record(folder)
         if figures is None:
             return None
@@ -74,11 +74,13 @@ class TrainingState:
 
     def save_best(self) -> None:
         """Keeps the weights of now as the best ones."""
-        checkpoint.save(self._folder / "best", {}, model=self._model)
+        if self._writes:
+            checkpoint.save(self._folder / "best", {}, model=self._model)
 
     def restore_best(self) -> None:
-        """Takes up the weights of the best epoch."""
-        checkpoint.restore(self._folder / "best" / checkpoint.WEIGHTS, model=self._model)
+        """Takes up the weights of the best epoch; only who writes needs them."""
+        if self._writes:
+            checkpoint.restore(self._folder / "best" / checkpoint.WEIGHTS, model=self._model)
 
 
 def discard(folder: Path) -> None:

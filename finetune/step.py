@@ -11,6 +11,7 @@ batch changes nothing but the memory it takes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Outcome:
     gradient_norm: Any  # global, after unscaling and summing, before clipping
     finite: Any  # 1.0, or 0.0 when a gradient is not
     block_norms: dict[str, Any]  # the same norm, of each block of the model alone
+    wishes: Any  # [W]: of each wish, on how many replicas it was uttered
 
 
 class Step:
@@ -78,17 +80,19 @@ class Step:
         self._update = tf.function(self._apply, jit_compile=fuse_update)
         self._spread = tf.function(self._on_all, reduce_retracing=True)
 
-    def __call__(self, batch: Any, number: int) -> Outcome:
+    def __call__(self, batch: Any, number: int, wishes: Sequence[bool] = ()) -> Outcome:
         """Trains on one batch.
 
         Args:
             batch: an element of `Distribution.parts`.
             number: of the step, from 0: it decides the dropout masks.
+            wishes: [W], of this process, such as to stop. All processes learn of them in the
+                same step, with the gradients, so that none acts on them alone.
         """
-        first = tf.constant(number * self._micro_batches)
+        index, asked = tf.constant(number), tf.cast(wishes, tf.float32)
         if self._distribution.replicas == 1:
-            return Outcome(**self._update(self._differentiate(batch, first)))
-        return Outcome(**self._spread(batch, first))
+            return Outcome(**self._update(self._differentiate(batch, index), asked))
+        return Outcome(**self._spread(batch, index, asked))
 
     @property
     def compilations(self) -> int:
@@ -96,16 +100,19 @@ class Step:
         function = self._differentiate if self._distribution.replicas == 1 else self._spread
         return int(function.experimental_get_tracing_count())
 
-    def _on_all(self, batch: Any, first: Any) -> dict[str, Any]:
-        outcome = self._distribution.run(self._on_one, batch, first)
-        return {name: self._distribution.first(value) for name, value in outcome.items()}
+    def _on_all(self, batch: Any, number: Any, wishes: Any) -> dict[str, Any]:
+        outcome = self._distribution.run(self._on_one, batch, number, wishes)
+        same: dict[str, Any] = tf.nest.map_structure(self._distribution.first, outcome)
+        return same
 
-    def _on_one(self, batch: Any, first: Any) -> dict[str, Any]:
-        return self._apply(self._sum_gradients(batch, first))
+    def _on_one(self, batch: Any, number: Any, wishes: Any) -> dict[str, Any]:
+        return self._apply(self._sum_gradients(batch, number), wishes)
 
-    def _sum_gradients(self, batch: Any, first: Any) -> _Sums:
+    def _sum_gradients(self, batch: Any, number: Any) -> _Sums:
         """Of a replica's part."""
         pieces = self._micro_batches
+        replica = number * self._distribution.replicas + self._distribution.replica()
+        first = replica * pieces  # of the whole training's micro-batches
         if pieces == 1:
             self._dropout.set(first)
             return self._micro_batch(batch)
@@ -132,8 +139,10 @@ class Step:
         examples = tf.reduce_sum(batch["weights"])
         return total, count, examples, [gradient * n for gradient in unscaled]
 
-    def _apply(self, sums: _Sums) -> dict[str, Any]:
-        total, count, examples, *gradients = self._distribution.sum(tf.nest.flatten(sums))
+    def _apply(self, sums: _Sums, wishes: Any) -> dict[str, Any]:
+        wishes, total, count, examples, *gradients = self._distribution.sum(
+            [wishes, *tf.nest.flatten(sums)]
+        )
         n = tf.maximum(count, 1.0)
         gradients = [gradient / n for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
@@ -154,6 +163,7 @@ class Step:
             "gradient_norm": norm,
             "finite": finite,
             "block_norms": blocks,
+            "wishes": wishes,
         }
 
 

@@ -1,6 +1,6 @@
 """The training loop, from a recipe to a trained model; what happens in a step is `step`'s.
 
-    epoch ─► batches, in the epoch's own order ─► step ─► step ─► … ─► dev accuracy ─► best kept
+    epoch ─► batches, in the epoch's own order ─► step ─► step ─► … ─► dev score ─► best kept
                  ▲                                  │
     resumed here └── state: weights, optimizer, position, losses ◄── every few minutes, on a signal
 
@@ -10,6 +10,7 @@ anywhere and taken up goes through the same losses as one that never stopped.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from typing import Any
 
 import tf_keras
 
+from finetune import blocks, precision, recompute
 from finetune import distribution as distributions
-from finetune import evaluate, precision, recompute
 from finetune import optimizer as optimizers
 from finetune.distribution import Distribution
 from finetune.dropout import DropoutSeed
@@ -34,7 +35,7 @@ from finetune.watch import Watch
 
 Stop = Callable[[], bool]
 
-_SAVE_EVERY_S = 300.0
+_log = logging.getLogger(__name__)
 
 
 def never() -> bool:
@@ -55,7 +56,8 @@ class Trained:
     seconds: float  # of the steps, the first one's compilation included
     examples_per_s: float
     losses: list[float]  # mean loss of each step
-    dev_accuracies: list[float]  # after each epoch; empty when there is but one
+    learning_rates: list[float]  # of each step
+    dev_scores: list[float]  # after each epoch, see `Result.score`; empty when there is but one
     best_epoch: int  # whose weights the model has, from 1
     is_chief: bool  # False on all workers but one: they publish nothing
 
@@ -77,19 +79,27 @@ def train(
 
     Args:
         folder: where the state of an unfinished training lies; one that is there is taken up.
-            None keeps none.
-        stop: asked after each step; when it says so, the state is saved and training ends.
+            None keeps none. Several machines must see the same one.
+        stop: asked in each step; when it says so in any process, all of them end after that
+            step, with the state saved.
 
     Raises:
-        TrainingError: the loss is not a number; the last good state stays.
+        TrainingError: the loss is not a number, and the last good state stays; or there is
+            nothing to resume, and the recipe says that there must be.
         Interrupted: `stop` said so.
+        WorkerLost: another process of the training is gone.
     """
     tf_keras.utils.set_random_seed(recipe.seed)
     distribution = distributions.create(recipe.distribution)
     policy = precision.choose(recipe.precision)
-    with precision.scope(policy):
+    with precision.scope(policy), distribution.watched():
         with progress.timed("build the model", expected_s=4):
             loop = _Loop(task, recipe, data, distribution, policy, folder=folder, stop=stop)
+        if recipe.checkpoint.resume and not loop.position.losses:
+            raise TrainingError(
+                f"--resume: there is no unfinished training of this recipe in {folder}; leave it "
+                "out to start one"
+            )
         return loop.run(progress)
 
 
@@ -122,6 +132,7 @@ class _Loop:
             clip_norm=recipe.optimizer.clip_norm,
         )
         self.position = self.state.restore() or Position()
+        self._check_shared()
         self.saved_at = time.monotonic()
 
     def _build(self) -> tuple[Any, Any, Step]:
@@ -135,11 +146,18 @@ class _Loop:
         with self.distribution.scope():
             model = self.task.build_model()
             optimizer = optimizers.build(
-                recipe.optimizer, schedule, total_steps, self.policy, model.trainable_variables
+                recipe.optimizer,
+                schedule,
+                total_steps,
+                self.policy,
+                model.trainable_variables,
+                blocks.depths(model),
             )
             dropout = DropoutSeed(model, recipe.seed)
         if recipe.memory.gradient_checkpointing:
             recompute.checkpoint(model)
+        if recipe.memory.xla and self.distribution.replicas > 1:
+            _log.warning("memory.xla: left out, since XLA can't compile sums over replicas")
         step = Step(
             self.task,
             model,
@@ -176,7 +194,8 @@ class _Loop:
             seconds=position.seconds,
             examples_per_s=position.examples / position.seconds,
             losses=position.losses,
-            dev_accuracies=position.dev_accuracies,
+            learning_rates=position.learning_rates,
+            dev_scores=position.dev_scores,
             best_epoch=position.best_epoch or position.epoch,
             is_chief=self.distribution.is_chief,
         )
@@ -186,10 +205,12 @@ class _Loop:
         dataset = self.task.training_batches(self.data, position.epoch, self.parts)
         began = time.monotonic()
         for batch in self.distribution.parts(dataset.skip(position.step)):
-            outcome = self.step(batch, len(position.losses))
+            is_due = time.monotonic() - self.saved_at > self.recipe.checkpoint.every_s
+            outcome = self.step(batch, len(position.losses), wishes=(self.stop(), is_due))
             loss, finite = float(outcome.loss), bool(outcome.finite)
             self._check(loss, finite)
             position.losses.append(loss)
+            position.learning_rates.append(optimizers.learning_rate(self.optimizer))
             position.skipped += not finite
             position.step += 1
             position.examples += (count := round(float(outcome.examples)))
@@ -197,7 +218,7 @@ class _Loop:
             began = now
             self.watch.step(len(position.losses), outcome)
             advance(count, f"loss {loss:.3f}")
-            self._maybe_save()
+            self._maybe_save(*outcome.wishes.numpy())
         position.epoch += 1
         position.step = 0
 
@@ -205,15 +226,15 @@ class _Loop:
         position = self.position
         if self.recipe.schedule.epochs == 1:  # nothing to choose from
             return
-        logits = evaluate.predict(
-            self.task, self.model, self.data.dev, progress=progress, title="test on dev"
+        result = self.task.measure(
+            self.model, self.data.dev, progress=progress, title="test on dev"
         )
-        accuracy = float((logits.argmax(-1) == self.data.dev.labels).mean())
-        self.watch.epoch(len(position.losses), accuracy)
-        if accuracy > max(position.dev_accuracies, default=-math.inf):
+        score = self.distribution.mean(result.score)  # all must agree when patience is over
+        self.watch.epoch(len(position.losses), score)
+        if score > max(position.dev_scores, default=-math.inf):
             position.best_epoch = position.epoch
             self.state.save_best()
-        position.dev_accuracies.append(accuracy)
+        position.dev_scores.append(score)
         self.state.save(position)
 
     def _is_over(self) -> bool:
@@ -231,12 +252,20 @@ class _Loop:
             f"{position.step + 1}); lower optimizer.learning_rate, or use precision=float32"
         )
 
-    def _maybe_save(self) -> None:
-        if self.stop():
+    def _check_shared(self) -> None:
+        """Workers that take up different states would train on as if they were one."""
+        here = len(self.position.losses)
+        if self.distribution.mean(here) != here:
+            raise TrainingError(
+                f"runs: this worker finds a state of {here} steps, another one finds another; "
+                "give all of them the same folder"
+            )
+
+    def _maybe_save(self, stop: float, is_due: float) -> None:
+        if stop or is_due:
             self.state.save(self.position)
+            self.saved_at = time.monotonic()
+        if stop:
             raise Interrupted(
                 f"stopped after step {len(self.position.losses)}; run again to go on from there"
             )
-        if time.monotonic() - self.saved_at > _SAVE_EVERY_S:
-            self.state.save(self.position)
-            self.saved_at = time.monotonic()

@@ -66,10 +66,10 @@ class Watch:
             for name, value in outcome.block_norms.items():
                 tf.summary.scalar(f"gradient/norm/{name}", value)
 
-    def epoch(self, number: int, accuracy: float) -> None:
+    def epoch(self, number: int, score: float) -> None:
         """Writes what is measured once an epoch, after step `number`."""
         with self._writer.as_default(step=number):
-            tf.summary.scalar("dev/accuracy", accuracy)
+            tf.summary.scalar("dev/score", score)
             if self._settings.histograms:
                 for variable in self._model.trainable_variables:
                     tf.summary.histogram(f"weights/{variable.name}", variable)

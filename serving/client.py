@@ -6,19 +6,23 @@ with Client("127.0.0.1:9000") as client:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from numpy.typing import NDArray
 
 from bundle import manifest
 from bundle.manifest import Manifest
 from bundle.postprocess import LabelScore
 from protos import inference_pb2
 from protos.inference_pb2_grpc import InferenceStub
+from serving import tensors
 from serving.errors import InvalidArgument, ServingError, error_of
+
+Result = Sequence[LabelScore] | Mapping[str, NDArray[Any]] | ServingError
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -36,14 +40,28 @@ class Timings:
 class Prediction:
     """The answer to one call.
 
-    Each of `results` belongs to the text at its place: its labels, the most probable first, or
-    the error that this text alone had.
+    Each of `results` belongs to the input at its place: its labels, the most probable first; or
+    the error that this input alone had; or, of a language model, `logits` [1, V] of the next token.
     """
 
     model: str
     version: int
-    results: Sequence[Sequence[LabelScore] | ServingError]
+    results: Sequence[Result]
     timings: Timings
+
+    @property
+    def labels(self) -> Sequence[Sequence[LabelScore]]:
+        """The results of a classifier.
+
+        Raises:
+            ServingError: the first input's that had one; or the model is no classifier.
+        """
+        for result in self.results:
+            if isinstance(result, ServingError):
+                raise result
+            if isinstance(result, Mapping):
+                raise InvalidArgument("model", f"{self.model} is no classifier: it has no labels")
+        return self.results  # type: ignore[return-value]  # just checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +99,17 @@ class Client:
         )
         self._stub = InferenceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
 
-    def predict(self, model: str, texts: Sequence[str], version: int = 0) -> Prediction:
-        """Labels of 1..N texts, in order.
+    def predict(self, model: str, inputs: Sequence[str | bytes], version: int = 0) -> Prediction:
+        """Labels of 1..N texts or encoded pictures, in order.
 
         Args:
             version: 0 for the served one.
 
         Raises:
-            InvalidArgument: every text, or something else in the request, is wrong.
+            InvalidArgument: every input, or something else in the request, is wrong.
             ServingError: the gateway's status, see `serving.errors`.
         """
-        request = _predict_request(model, texts, version)
+        request = _predict_request(model, inputs, version)
         response = self._call(self._stub.Predict, request)
         return Prediction(
             model=response.model,
@@ -154,22 +172,28 @@ class Client:
 
 
 def _predict_request(
-    model: str, texts: Sequence[str], version: int
+    model: str, given: Sequence[str | bytes], version: int
 ) -> inference_pb2.PredictRequest:
     inputs = []
-    for place, text in enumerate(texts):
+    for place, raw in enumerate(given):
+        if isinstance(raw, bytes):
+            inputs.append(inference_pb2.Input(image=raw))
+            continue
         try:
-            inputs.append(inference_pb2.Input(text=text))
+            inputs.append(inference_pb2.Input(text=raw))
         except UnicodeEncodeError as error:
             problem = f"can't be written as UTF-8: {error.reason}; send whole characters"
             raise InvalidArgument(f"inputs[{place}].text", problem) from error
     return inference_pb2.PredictRequest(model=model, version=version, inputs=inputs)
 
 
-def _result(result: inference_pb2.Result) -> Sequence[LabelScore] | ServingError:
+def _result(result: inference_pb2.Result) -> Result:
     if result.HasField("error"):
         error = result.error
         return error_of(
             _CODES.get(error.code, grpc.StatusCode.UNKNOWN), f"{error.field}: {error.message}"
         )
+    if result.HasField("tensors"):
+        named = result.tensors.tensors
+        return {name: tensors.decode(value, name) for name, value in named.items()}
     return [LabelScore(item.label, item.score) for item in result.labels.labels]

@@ -11,7 +11,7 @@ import traceback
 
 import typer
 
-from tensorseek.commands import data, edge, models, predict, serve, train
+from tensorseek.commands import data, doctor, edge, evaluate, export, models, predict, serve, train
 
 _OURS = ("bundle", "edge", "finetune", "serving", "tensorseek")
 _EXTRAS = {  # top-level module → the extra that brings it
@@ -20,9 +20,13 @@ _EXTRAS = {  # top-level module → the extra that brings it
     "gradio": "demo",
     "grpc": "gateway",
     "grpc_health": "gateway",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "packaging": "finetune",
     "pydantic": "finetune",
     "tensorflow": "finetune",
     "tensorflow_serving": "backend",
+    "tf2onnx": "onnx",
     "tf_keras": "finetune",
     "transformers": "finetune",
     "yaml": "finetune",
@@ -35,7 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (train.app, models.app, serve.app, predict.app):
+for group in (train.app, doctor.app, evaluate.app, export.app, models.app, serve.app, predict.app):
     app.registered_commands += group.registered_commands
     app.registered_groups += group.registered_groups
 app.add_typer(data.app, name="data")

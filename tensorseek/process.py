@@ -52,7 +52,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | {_FOLLOW: str(os.getpid())},
+                env=os.environ | followed(),
                 start_new_session=True,  # Ctrl-C is ours to pass on, in the right order
             )
 
@@ -92,8 +92,13 @@ class Child:
         return f"{lines[-1]} (log: {self.log})" if lines else f"see {self.log}"
 
 
+def followed() -> dict[str, str]:
+    """The environment of a child that calls `follow_parent`, and so ends with this process."""
+    return {_FOLLOW: str(os.getpid())}
+
+
 def follow_parent() -> None:
-    """Ends this process when the one that started it as a `Child` dies, even by SIGKILL.
+    """Ends this process when the one that started it dies, even by SIGKILL; see `followed`.
 
     On Linux; elsewhere a killed parent leaves its children running.
     """
@@ -103,6 +108,15 @@ def follow_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before the line above
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def asked_to_stop() -> Callable[[], bool]:
+    """Whether SIGTERM or Ctrl-C has come since this call; they end nothing any more."""
+    # A list, since a handler that interrupts itself must not wait for a lock.
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _: received.append(caught))
+    return lambda: bool(received)
 
 
 def _tail(file: IO[bytes], size: int = 4096) -> bytes:

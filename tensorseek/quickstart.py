@@ -20,10 +20,10 @@ from bundle import atomic
 from edge.runner import EdgeRunner
 from finetune import recipe as recipes
 from finetune.data import jsonl
+from finetune.metrics import interval
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from serving.client import Client
-from serving.errors import ServingError
 from tensorseek import movies, stack
 from tensorseek.fetch import cache_folder
 
@@ -93,7 +93,7 @@ def run(
     start = time.monotonic()
     recipe = prepare(progress)
     with progress.timed("load TensorFlow", expected_s=8):
-        from finetune import evaluate, pipeline  # noqa: PLC0415 (7 s)
+        from finetune import pipeline  # noqa: PLC0415 (7 s)
     outcome = pipeline.run(recipe, models=models, runs=runs, progress=progress)
     manifest = outcome.saved.manifest
     bundle = outcome.edge[0]
@@ -103,7 +103,7 @@ def run(
     served = _ask_gateway(recipe.name, models, runs / "logs", test.texts, progress)
     edge = _ask_edge(bundle, test.texts, progress)
     hits = [sum(map(str.__eq__, side.labels, truth)) for side in (served, edge)]
-    intervals = [evaluate.wilson(count, len(truth)) for count in hits]
+    intervals = [interval.wilson(count, len(truth)) for count in hits]
     return Report(
         served_accuracy=hits[0] / len(truth),
         served_accuracy_low=intervals[0][0],
@@ -175,10 +175,7 @@ def _ask_gateway(
     ]
 
     def answer(text: str) -> str:
-        (result,) = client.predict(model, [text]).results
-        if isinstance(result, ServingError):
-            raise result
-        return result[0].label
+        return client.predict(model, [text]).labels[0][0].label
 
     with stack.running(children):
         with progress.timed("start backend and gateway", expected_s=15):

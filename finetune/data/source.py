@@ -2,6 +2,7 @@
 
 *.jsonl         JSON lines                 text
 *.csv, *.tsv    with a header              text
+*.txt           one document               text without labels
 a folder with index.json   TFRecord        text or images
 any other folder           one per label   images
 """
@@ -20,7 +21,7 @@ from finetune.data.images import Images
 from finetune.data.jsonl import Examples
 from finetune.errors import DataError
 
-SourceKind = Literal["jsonl", "delimited", "tfrecord", "image_folder"]
+SourceKind = Literal["jsonl", "delimited", "text", "tfrecord", "image_folder"]
 
 
 def kind_of(path: Path) -> SourceKind:
@@ -39,6 +40,8 @@ def kind_of(path: Path) -> SourceKind:
         raise DataError(f"{path}: No such file or directory. Name a data set that exists.")
     if path.suffix.lower() == ".jsonl":
         return "jsonl"
+    if path.suffix.lower() == ".txt":
+        return "text"
     if path.suffix.lower() in delimited.DELIMITERS:
         return "delimited"
     raise DataError(
@@ -86,6 +89,8 @@ def read_text(
             return tfrecord.read_text(path, labels, check)
         case "image_folder":
             raise DataError(f"{path}: is a folder of pictures; name a data set of texts")
+        case "text":
+            raise DataError(f"{path}: is plain text; name a data set whose texts have labels")
 
 
 def read_images(path: Path, labels: Sequence[str]) -> Images:
@@ -124,6 +129,8 @@ def labels_of(
         case "delimited":
             rows = delimited.rows(path, text_column=text_column, label_column=label_column)
             return label_names.names([label_names.parsed(label) for *_, label in rows], str(path))
+        case "text":
+            raise DataError(f"{path}: is plain text; it has no labels")
 
 
 def sha256(path: Path) -> str:

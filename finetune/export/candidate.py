@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bundle.preprocess import Raw
 from finetune.export.serving_model import ServingModel
 from finetune.recipe import Recipe
-from finetune.tasks.base import Task, TaskData
+from finetune.tasks.base import Result, Task, TaskData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,18 +16,16 @@ class Candidate:
 
     Args:
         model: float32, whatever precision it was trained in.
-        test_logits: its answers [N, C] to the test split.
+        result: of the test split.
     """
 
     recipe: Recipe
     task: Task
     data: TaskData
     model: ServingModel
-    test_logits: NDArray[np.float32]
+    result: Result
 
-    def golden_texts(self, count: int = 8) -> list[str]:
-        """Test sentences of evenly spread lengths, shortest and longest included."""
-        ids, texts = self.data.test.ids, self.data.test_texts
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        picks = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
-        return [texts[order[pick]] for pick in picks]
+    def golden_inputs(self, count: int = 8) -> list[Raw]:
+        """Test examples that a bundle should be checked with."""
+        test = self.data.test
+        return [self.task.raw(test, place) for place in self.task.golden_places(test, count)]

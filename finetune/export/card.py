@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bundle.manifest import Manifest
+from bundle.manifest import ImagePreprocess, Manifest, Preprocess
 
 FILE_NAME = "MODEL_CARD.md"
 
@@ -14,17 +14,15 @@ def render(manifest: Manifest) -> str:
         Mitchell et al.: Model Cards for Model Reporting, section 4 (arXiv 1810.03993).
     """
     provenance = manifest.provenance
-    limits = manifest.preprocess
     lines = [
         f"# {manifest.name}",
         "",
         f"- Task: {manifest.task}",
-        f"- Labels: {', '.join(manifest.labels)}",
+        f"- Labels: {', '.join(manifest.labels) or 'none'}",
         f"- Base model: `{provenance.base_model}` (SHA-256 `{provenance.base_model_sha256[:16]}…`)",
         f"- Data: SHA-256 `{provenance.data_sha256[:16]}…`",
         f"- Made: {provenance.created}",
-        f"- Input: text of at most {limits.max_characters} characters",
-        f"- Reads the first {limits.buckets[-1]} tokens",
+        f"- Input: {_input(manifest.preprocess)}",
         "",
         "## Measured",
         "",
@@ -36,7 +34,16 @@ def render(manifest: Manifest) -> str:
         lines.append(f"| {name} | {metric.value:.4g} | {interval} | {metric.n} |")
     lines += [
         "",
-        "The figures hold for texts like those of the test split; try your own first.",
+        "The figures hold for inputs like those of the test split; try your own first.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _input(spec: Preprocess) -> str:
+    if isinstance(spec, ImagePreprocess):
+        return f"a JPEG, PNG or WebP picture, seen at {spec.width} × {spec.height} pixels"
+    return (
+        f"text of at most {spec.max_characters} characters, "
+        f"read to the {spec.keep} {spec.buckets[-1]} tokens"
+    )

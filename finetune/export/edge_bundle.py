@@ -12,9 +12,9 @@ from bundle.errors import BundleError
 from bundle.integrity import verify_bytes
 from bundle.manifest import EdgeModel, Manifest, Profile
 from bundle.repository import ModelRepository, SavedBundle
+from finetune.evaluate import Classified
 from finetune.export import flatbuffer, gate, tflite
 from finetune.export.candidate import Candidate
-from finetune.export.gate import Logits
 from finetune.export.serving_model import signature
 from finetune.progress import Progress
 from finetune.recipe import Recipe
@@ -35,13 +35,17 @@ def publish(
     Raises:
         GateRefused: the converted model lost too much, or is not what its profile says.
     """
-    data, preprocessor = candidate.data, candidate.task.preprocessor
+    task, test, result = candidate.task, candidate.data.test, candidate.result
+    if not isinstance(result, Classified):
+        raise TypeError(f"no edge bundle of a model that gives {type(result).__name__}")
+    spec = task.preprocessor.spec
     with progress.timed(f"convert to {profile}", expected_s=30):
-        content = tflite.convert(candidate.model, preprocessor.spec.buckets, profile)
+        content = tflite.convert(candidate.model, spec.variants, profile)
     found = flatbuffer.inspect(content)
     flatbuffer.check_profile(found, profile)
-    quantized = gate.run(content, data.test, preprocessor, progress)
-    verdict = gate.judge(candidate.test_logits, quantized, data.test.labels)
+    model = gate.Quantized(content, spec)
+    quantized = gate.run(model, task, test, progress)
+    verdict = gate.judge(result.logits, quantized, result.labels)
     title = f"{saved.manifest.name} {profile}"
     gate.check(title, quantized, verdict, candidate.recipe.edge.gates)
     edge = EdgeModel(
@@ -54,8 +58,8 @@ def publish(
     )
     files = {
         manifest.EDGE_MODEL_FILE: content,
-        preprocessor.spec.tokenizer: candidate.task.tokenizer_json,
-        golden.FILE_NAME: golden.encode(_golden(candidate, quantized, verdict.max_difference)),
+        **task.assets,
+        golden.FILE_NAME: golden.encode(_golden(candidate, model, verdict.max_difference)),
     }
     return repository.publish_edge(_describe(saved.manifest, edge, candidate.recipe), files)
 
@@ -77,16 +81,15 @@ def is_current(path: Path, saved: SavedBundle, recipe: Recipe) -> bool:
 
 def _describe(saved: Manifest, edge: EdgeModel, recipe: Recipe) -> Manifest:
     provenance = msgspec.structs.replace(saved.provenance, recipe=recipe.model_dump(mode="json"))
+    spec = saved.preprocess
     signatures = {
-        tflite.signature_name(tokens): signature(len(saved.labels), 1, tokens)
-        for tokens in saved.preprocess.buckets
+        name: signature(spec, len(saved.labels), 1, shape) for name, shape in spec.variants.items()
     }
     return msgspec.structs.replace(saved, edge=edge, signatures=signatures, provenance=provenance)
 
 
-def _golden(candidate: Candidate, quantized: Logits, max_difference: float) -> golden.Golden:
+def _golden(candidate: Candidate, model: gate.Quantized, max_difference: float) -> golden.Golden:
     """The published answers; a runtime may differ by what quantization itself changed, no more."""
-    texts = candidate.golden_texts()
-    rows = dict(zip(candidate.data.test_texts, quantized, strict=True))
-    logits = np.stack([rows[text] for text in texts])
-    return golden.make(texts, logits, max(max_difference, _FLOAT_TOLERANCE))
+    inputs = candidate.golden_inputs()
+    logits = np.stack([model(candidate.task.preprocessor([raw])) for raw in inputs])
+    return golden.make(inputs, logits, max(max_difference, _FLOAT_TOLERANCE))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from bundle.preprocess import TextPreprocessor
-from finetune.data.batches import Encoded
+from bundle.manifest import Preprocess
+from bundle.preprocess import Tensors
 from finetune.errors import GateRefused
-from finetune.export.tflite import signature_name
 from finetune.progress import Progress
 from finetune.recipe import Gates
+from finetune.tasks.base import Task
 
 Logits = NDArray[np.float32]
 
@@ -34,21 +35,29 @@ class Verdict:
         return {name: float(value) for name, value in vars(self).items()}
 
 
-def run(model: bytes, data: Encoded, preprocessor: TextPreprocessor, progress: Progress) -> Logits:
-    """Logits [N, C] of each example alone, in the runtime that devices use."""
-    interpreter = Interpreter(model_content=model, num_threads=1)
-    runners = {
-        tokens: interpreter.get_signature_runner(signature_name(tokens))
-        for tokens in preprocessor.spec.buckets
-    }
-    rows = []
-    with progress.counted("test the edge model", len(data)) as advance:
-        for ids in data.ids:
-            tensors = preprocessor.pad([ids])
-            outputs = runners[tensors["input_ids"].shape[1]](**tensors)
-            rows.append(outputs["logits"][0].copy())
+class Quantized:
+    """A TFLite model in the runtime that devices use: one example's tensors → logits [C]."""
+
+    def __init__(self, model: bytes, spec: Preprocess) -> None:
+        self._interpreter = Interpreter(model_content=model, num_threads=1)
+        self._runners = {
+            shape: self._interpreter.get_signature_runner(name)
+            for name, shape in spec.variants.items()
+        }
+
+    def __call__(self, tensors: Tensors) -> Logits:
+        shape = next(iter(tensors.values())).shape[1:]
+        return np.array(self._runners[shape](**tensors)["logits"][0], np.float32)
+
+
+def run(model: Quantized, task: Task, split: Any, progress: Progress) -> Logits:
+    """Logits [N, C] of each example of a split alone."""
+    rows: dict[int, Logits] = {}
+    with progress.counted("test the edge model", len(split)) as advance:
+        for (place,), tensors in task.batches(split, 1):
+            rows[place] = model(tensors)
             advance()
-    return np.asarray(rows, np.float32)
+    return np.stack([rows[place] for place in range(len(split))])
 
 
 def judge(reference: Logits, quantized: Logits, labels: NDArray[np.int32]) -> Verdict:

@@ -1,4 +1,4 @@
-"""A trained text classifier → a SavedModel bundle in the model repository."""
+"""A trained model → a SavedModel bundle in the model repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetune.export import card, warmup
 from finetune.export.candidate import Candidate
 from finetune.export.serving_model import signature
 
-# Kernels, and the order of their sums, differ between a batch and one text, and between machines.
+# Kernels, and the order of their sums, differ between a batch and one input, and between machines.
 _TOLERANCE = 1e-2
 _PACKAGES = ("numpy", "tensorflow", "tf-keras", "tokenizers", "transformers")
 
@@ -29,16 +29,17 @@ def publish(repository: ModelRepository, candidate: Candidate, draft: Manifest) 
         The published version, with its real number, files and parent in the manifest.
     """
     task, model = candidate.task, candidate.model
-    texts = candidate.golden_texts()
+    inputs = candidate.golden_inputs()
     with repository.staging() as staged:
         tf.saved_model.save(model, str(staged), {"serving_default": model.forward})
         extra = staged / EXTRA
         extra.mkdir()
-        (extra / task.preprocessor.spec.tokenizer).write_bytes(task.tokenizer_json)
-        logits = np.stack([model.answer(text) for text in texts])
-        examples = golden.make(texts, logits, _TOLERANCE)
+        for name, content in task.assets.items():
+            (extra / name).write_bytes(content)
+        logits = np.stack([model.answer(raw) for raw in inputs])
+        examples = golden.make(inputs, logits, _TOLERANCE)
         (extra / golden.FILE_NAME).write_bytes(golden.encode(examples))
-        warmup.write(extra / warmup.FILE_NAME, draft.name, task.preprocessor, texts[-1])
+        warmup.write(extra / warmup.FILE_NAME, draft.name, task.preprocessor, inputs[-1])
         (extra / card.FILE_NAME).write_text(card.render(draft), encoding="utf-8")
         return repository.publish(staged, draft)
 
@@ -53,7 +54,7 @@ def describe(candidate: Candidate, job: str, metrics: dict[str, Metric]) -> Mani
     provenance = Provenance(
         recipe=recipe.model_dump(mode="json"),
         recipe_sha256=job,
-        base_model=recipe.base_model,
+        base_model=task.base_name,
         base_model_sha256=task.base_model_sha256,
         data_sha256=candidate.data.sha256,
         packages={name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -67,7 +68,9 @@ def describe(candidate: Candidate, job: str, metrics: dict[str, Metric]) -> Mani
         task=recipe.task,
         labels=recipe.data.labels,
         preprocess=task.preprocessor.spec,
-        signatures={"serving_default": signature(len(recipe.data.labels))},
+        signatures={
+            "serving_default": signature(task.preprocessor.spec, len(recipe.data.labels) or None)
+        },
         metrics=metrics,
         provenance=provenance,
         files={},

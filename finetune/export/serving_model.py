@@ -1,17 +1,19 @@
-"""A trained text classifier as others call it: token ids in, float32 logits out."""
+"""A trained model as others call it: the preprocessor's tensors in, float32 logits out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bundle.manifest import Signature, TensorSpec
+from bundle.manifest import Preprocess, Signature, TensorSpec
+from bundle.preprocess import Raw, Tensors
 from finetune.tasks.base import Task
 
-_INPUTS = ("input_ids", "attention_mask")
+Shape = Sequence[int | None]
 
 
 class ServingModel(tf.Module):  # type: ignore[misc]
@@ -22,26 +24,40 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         self.model = model
         self._task = task
         # Not `serve`: by that name the TFLite converter takes the module for another kind.
-        self.forward = self.function(None, None)
+        self.forward = self.function(None, task.preprocessor.spec.shape)
 
-    def function(self, batch: int | None, tokens: int | None) -> Any:
-        """A tf.function over int32 [batch, tokens]; None is a size known only when it runs."""
-        specs = [tf.TensorSpec([batch, tokens], tf.int32, name=name) for name in _INPUTS]
-        return tf.function(self._serve, input_signature=specs)
+    def function(self, batch: int | None, shape: Shape) -> Any:
+        """A tf.function over inputs [batch, *shape]; None is a size known only when it runs."""
+        specs = {
+            name: tf.TensorSpec([batch, *shape], dtype, name=name)
+            for name, dtype in self._task.preprocessor.spec.inputs.items()
+        }
 
-    def answer(self, text: str) -> NDArray[np.float32]:
-        """Logits [C] of one text."""
-        tensors = self._task.preprocessor([text])
-        outputs = self.forward(tensors["input_ids"], tensors["attention_mask"])
+        def serve(**inputs: Any) -> dict[str, Any]:
+            return {"logits": self._task.answer(self.model, inputs)}
+
+        # Concrete, since a tf.function has no input signature for arguments by name.
+        return tf.function(serve).get_concrete_function(**specs)
+
+    def answer(self, raw: Raw) -> NDArray[np.float32]:
+        """Logits [C] of one raw input."""
+        tensors: Tensors = self._task.preprocessor([raw])
+        outputs = self.forward(**{name: tf.constant(each) for name, each in tensors.items()})
         return np.asarray(outputs["logits"][0], np.float32)
 
-    def _serve(self, input_ids: Any, attention_mask: Any) -> dict[str, Any]:
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return {"logits": self._task.logits(self.model, batch, training=False)}
 
+def signature(
+    spec: Preprocess, outputs: int | None, batch: int | None = None, shape: Shape | None = None
+) -> Signature:
+    """What the manifest says of `ServingModel.function(batch, shape)`.
 
-def signature(labels: int, batch: int | None = None, tokens: int | None = None) -> Signature:
-    """What the manifest says of `ServingModel.function(batch, tokens)`."""
-    inputs = [TensorSpec(name=name, dtype="int32", shape=(batch, tokens)) for name in _INPUTS]
-    logits = TensorSpec(name="logits", dtype="float32", shape=(batch, labels))
+    Args:
+        outputs: C; None for a language model, whose vocabulary is its own affair.
+        shape: by default the one that fits every input.
+    """
+    sizes = (batch, *(spec.shape if shape is None else shape))
+    inputs = [
+        TensorSpec(name=name, dtype=dtype, shape=sizes) for name, dtype in spec.inputs.items()
+    ]
+    logits = TensorSpec(name="logits", dtype="float32", shape=(batch, outputs))
     return Signature(inputs=tuple(inputs), outputs=(logits,))

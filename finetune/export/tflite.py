@@ -1,4 +1,4 @@
-"""A trained model → a TFLite file: one signature per length bucket, all over the same weights.
+"""A trained model → a TFLite file: one signature per shape of input, all over the same weights.
 
 Static shapes let the delegate plan each length once, and a short text costs no padding. The
 converter stores equal weights once: six signatures cost 8% more than one.
@@ -7,7 +7,7 @@ converter stores equal weights once: six signatures cost 8% more than one.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -16,18 +16,18 @@ from finetune.errors import ModelError
 from finetune.export.serving_model import ServingModel
 
 
-def signature_name(tokens: int) -> str:
-    """The signature that takes texts of `tokens` ids."""
-    return f"tokens_{tokens}"
+def convert(
+    model: ServingModel, variants: Mapping[str, tuple[int, ...]], profile: Profile
+) -> bytes:
+    """Converts the model, each signature's inputs fixed to one example of a shape.
 
-
-def convert(model: ServingModel, buckets: Sequence[int], profile: Profile) -> bytes:
-    """Converts the model, its inputs fixed to int32 [1, T] for each T of `buckets`.
+    Args:
+        variants: signature name → shape of an example; see the manifest's preprocess records.
 
     Raises:
         ModelError: the converter does not take the model.
     """
-    functions = {signature_name(tokens): model.function(1, tokens) for tokens in buckets}
+    functions = {name: model.function(1, shape) for name, shape in variants.items()}
     with tempfile.TemporaryDirectory(prefix="tensorseek-") as folder:
         tf.saved_model.save(model, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))

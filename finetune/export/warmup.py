@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from bundle.preprocess import TextPreprocessor
+from bundle.preprocess import ImagePreprocessor, Preprocessor, Raw, Tensors
 
 FILE_NAME = "tf_serving_warmup_requests"
 
 
-def write(path: Path, model: str, preprocessor: TextPreprocessor, text: str) -> None:
-    """Writes one request per length bucket, so that no caller meets a cold shape."""
-    (ids,) = preprocessor.encode([text])
+def write(path: Path, model: str, preprocessor: Preprocessor, raw: Raw) -> None:
+    """Writes one request per shape of the inputs, so that no caller meets a cold one."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for length in preprocessor.spec.buckets:
+        for tensors in _every_shape(preprocessor, raw):
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model
             request.model_spec.signature_name = "serving_default"
-            for name, values in preprocessor.pad([ids[:length]], length).items():
+            for name, values in tensors.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
             log = prediction_log_pb2.PredictLog(request=request)
             record = prediction_log_pb2.PredictionLog(predict_log=log)
             writer.write(record.SerializeToString())
+
+
+def _every_shape(preprocessor: Preprocessor, raw: Raw) -> Iterator[Tensors]:
+    if isinstance(preprocessor, ImagePreprocessor):
+        yield preprocessor([raw])
+        return
+    (ids,) = preprocessor.encode([str(raw)])
+    for length in preprocessor.spec.buckets:
+        yield preprocessor.pad([ids[:length]], length)

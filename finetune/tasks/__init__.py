@@ -8,7 +8,13 @@ from finetune.tasks.base import Task
 
 def create(recipe: Recipe) -> Task:
     """The task that a recipe names."""
+    from finetune.tasks.image_classification import ImageClassification  # noqa: PLC0415
     from finetune.tasks.text_classification import TextClassification  # noqa: PLC0415
+    from finetune.tasks.text_generation import TextGeneration  # noqa: PLC0415
 
-    tasks = {"text-classification": TextClassification}
-    return tasks[recipe.task](recipe)
+    tasks: dict[str, type[Task]] = {
+        "text-classification": TextClassification,
+        "image-classification": ImageClassification,
+        "text-generation": TextGeneration,
+    }
+    return tasks[recipe.task](recipe)  # type: ignore[call-arg]  # a protocol has no __init__

@@ -7,25 +7,26 @@ from dataclasses import dataclass
 
 from bundle.errors import InputError
 from bundle.manifest import Signature, TensorSpec
+from bundle.preprocess import Raw
 from serving.errors import InvalidArgument
 from serving.gateway.published import Model
 from serving.gateway.types import SIGNATURE, Tensors, shown
 
-Input = str | Tensors | InvalidArgument  # the last: a message that could not be read
+Input = Raw | Tensors | InvalidArgument  # the last: a message that could not be read
 
 
 @dataclass(frozen=True)
 class SortedInputs:
     """The inputs of one call by kind, under their place in it."""
 
-    texts: Mapping[int, str]
+    raw: Mapping[int, Raw]
     tensors: Mapping[int, Tensors]
     errors: Mapping[int, InvalidArgument]
 
 
 def sort_inputs(model: Model, inputs: Sequence[Input]) -> SortedInputs:
-    """Tells texts, tensors and inputs that are wrong apart; errors name `inputs[<place>]`."""
-    texts: dict[int, str] = {}
+    """Tells raw inputs, tensors and what is wrong apart; errors name `inputs[<place>]`."""
+    raw: dict[int, Raw] = {}
     tensors: dict[int, Tensors] = {}
     errors: dict[int, InvalidArgument] = {}
     for place, value in enumerate(inputs):
@@ -33,24 +34,21 @@ def sort_inputs(model: Model, inputs: Sequence[Input]) -> SortedInputs:
             errors[place] = value
             continue
         try:
-            if isinstance(value, str):
-                _check_text(model, value, f"inputs[{place}]")
-                texts[place] = value
+            if isinstance(value, str | bytes):
+                _check_raw(model, value, f"inputs[{place}]")
+                raw[place] = value
             else:
                 signature = model.manifest.signatures[SIGNATURE]
                 _check_tensors(signature, value, f"inputs[{place}].tensors")
                 tensors[place] = value
         except InvalidArgument as error:
             errors[place] = error
-    return SortedInputs(texts, tensors, errors)
+    return SortedInputs(raw, tensors, errors)
 
 
-def _check_text(model: Model, text: str, field: str) -> None:
-    if model.manifest.task != "text-classification":
-        problem = f"model {model.key.name!r} does {model.manifest.task}; send `tensors`"
-        raise InvalidArgument(f"{field}.text", problem)
+def _check_raw(model: Model, value: Raw, field: str) -> None:
     try:
-        model.preprocessor.check(text)
+        model.preprocessor.check(value)
     except InputError as error:
         raise InvalidArgument(f"{field}.{error.field}", error.problem) from error
 

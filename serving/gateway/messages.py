@@ -34,9 +34,9 @@ def _read_input(value: inference_pb2.Input, field: str) -> Input:
         case "tensors":
             return _read_tensors(value.tensors, f"{field}.tensors")
         case "image":
-            return InvalidArgument(f"{field}.image", "this model takes no image; send `text`")
+            return value.image
         case _:
-            return InvalidArgument(field, "is empty; send `text` or `tensors`")
+            return InvalidArgument(field, "is empty; send `text`, `image` or `tensors`")
 
 
 def _read_tensors(named: inference_pb2.NamedTensors, field: str) -> Input:

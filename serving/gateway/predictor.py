@@ -17,10 +17,13 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from bundle.errors import InputError
 from bundle.postprocess import LabelScore, rank_labels
+from bundle.preprocess import ImagePreprocessor, Preprocessor, Raw
 from serving.errors import BackendFault, InvalidArgument, UnknownModel
 from serving.gateway.catalog import Catalog
 from serving.gateway.inputs import Input, sort_inputs
@@ -52,12 +55,15 @@ class _Job:
     raw: bool  # they are the caller's own
 
 
+_Prepared = tuple[list[_Job], Mapping[int, InvalidArgument]]
+
+
 class Predictor:
     """Answers calls with the models of a catalog.
 
     Args:
         execute: runs a model on tensors.
-        max_batch: texts in one call to it.
+        max_batch: inputs in one call to it.
     """
 
     def __init__(self, catalog: Catalog, execute: Execute, max_batch: int) -> None:
@@ -96,9 +102,10 @@ class Predictor:
             _Job(places=[place], tensors=tensors, raw=True)
             for place, tensors in given.tensors.items()
         ]
-        jobs += await self._text_jobs(model, given.texts)
+        prepared_jobs, damaged = await self._prepare(model.preprocessor, given.raw)
+        jobs += prepared_jobs
         prepared = time.perf_counter()
-        outcomes: dict[int, Outcome] = dict(given.errors)
+        outcomes: dict[int, Outcome] = {**given.errors, **damaged}
         for job, outputs in zip(jobs, await self._run(model, jobs, deadline), strict=True):
             outcomes |= _finish(model, job, outputs)
         ended = time.perf_counter()
@@ -110,24 +117,57 @@ class Predictor:
             batches=[len(job.places) for job in jobs],
         )
 
-    async def _text_jobs(self, model: Model, texts: Mapping[int, str]) -> list[_Job]:
-        if not texts:
-            return []
-        if sum(map(len, texts.values())) <= INLINE_CHARACTERS:
-            return list(self._encode(model, texts))
-        return await asyncio.to_thread(lambda: list(self._encode(model, texts)))
+    async def _prepare(self, preprocessor: Preprocessor, raw: Mapping[int, Raw]) -> _Prepared:
+        texts = {place: value for place, value in raw.items() if isinstance(value, str)}
+        if len(texts) == len(raw) and sum(map(len, texts.values())) <= INLINE_CHARACTERS:
+            return self._jobs(preprocessor, raw)
+        return await asyncio.to_thread(self._jobs, preprocessor, raw)
 
-    def _encode(self, model: Model, texts: Mapping[int, str]) -> Iterator[_Job]:
-        preprocessor = model.preprocessor
-        ids = dict(zip(texts, preprocessor.encode(list(texts.values())), strict=True))
+    def _jobs(self, preprocessor: Preprocessor, raw: Mapping[int, Raw]) -> _Prepared:
+        """Calls to the backend, each of one shape, and the inputs that turned out damaged."""
+        if isinstance(preprocessor, ImagePreprocessor):
+            return self._image_jobs(preprocessor, raw)
+        texts = [str(value) for value in raw.values()]
+        ids = dict(zip(raw, preprocessor.encode(texts), strict=True)) if texts else {}
         by_bucket: dict[int, list[int]] = {}
         for place, tokens in ids.items():
             by_bucket.setdefault(preprocessor.bucket(len(tokens)), []).append(place)
-        for bucket, places in by_bucket.items():
-            for start in range(0, len(places), self._max_batch):
-                part = places[start : start + self._max_batch]
-                tensors = preprocessor.pad([ids[place] for place in part], bucket)
-                yield _Job(places=part, tensors=tensors, raw=False)
+        jobs = [
+            _Job(
+                places=part,
+                tensors=preprocessor.pad([ids[place] for place in part], bucket),
+                raw=False,
+            )
+            for bucket, places in by_bucket.items()
+            for part in self._parts(places)
+        ]
+        return jobs, {}
+
+    def _image_jobs(self, preprocessor: ImagePreprocessor, raw: Mapping[int, Raw]) -> _Prepared:
+        pixels: dict[int, Tensors] = {}
+        damaged: dict[int, InvalidArgument] = {}
+        for place, value in raw.items():
+            try:
+                pixels[place] = preprocessor([value])
+            except InputError as error:
+                field = f"inputs[{place}].{error.field}"
+                damaged[place] = InvalidArgument(field, error.problem)
+        jobs = [
+            _Job(
+                places=part,
+                tensors={
+                    name: np.concatenate([pixels[place][name] for place in part])
+                    for name in preprocessor.spec.inputs
+                },
+                raw=False,
+            )
+            for part in self._parts(list(pixels))
+        ]
+        return jobs, damaged
+
+    def _parts(self, places: Sequence[int]) -> Iterator[Sequence[int]]:
+        for start in range(0, len(places), self._max_batch):
+            yield places[start : start + self._max_batch]
 
     async def _run(
         self, model: Model, jobs: Sequence[_Job], deadline: Deadline
@@ -156,14 +196,22 @@ def _finish(model: Model, job: _Job, outputs: Tensors | InvalidArgument) -> dict
     if job.raw or isinstance(outputs, InvalidArgument):
         return {job.places[0]: outputs}
     name = model.manifest.signatures[SIGNATURE].outputs[0].name
-    logits = outputs.get(name)
-    expected = (len(job.places), len(model.manifest.labels))
-    if logits is None or logits.shape != expected or logits.dtype.kind != "f":
-        found = "missing" if logits is None else f"{logits.dtype} {list(logits.shape)}"
-        raise BackendFault(f"{name}: is {found}; {model.key} must give floats {list(expected)}")
-    if not np.isfinite(logits).all():
-        raise BackendFault(f"{name}: {model.key} gives values that are not finite")
+    logits = outputs.get(name, np.empty(0))
+    labels = len(model.manifest.labels) or None  # a language model has none
+    _check_logits(logits, (len(job.places), labels), f"{name} of {model.key}")
+    if labels is None:
+        return {place: {name: logits[[row]]} for row, place in enumerate(job.places)}
     return dict(zip(job.places, rank_labels(logits, model.manifest.labels), strict=True))
+
+
+def _check_logits(logits: Any, expected: tuple[int, int | None], what: str) -> None:
+    rows, labels = expected
+    sizes = logits.shape == expected or (labels is None and logits.shape[:1] == (rows,))
+    if not sizes or logits.dtype.kind != "f" or logits.ndim != 2:
+        found = f"{logits.dtype} {list(logits.shape)}" if logits.size else "missing"
+        raise BackendFault(f"{what}: is {found}; must be floats [{rows}, {labels or 'tokens'}]")
+    if not np.isfinite(logits).all():
+        raise BackendFault(f"{what}: has values that are not finite")
 
 
 def _in_order(outcomes: Mapping[int, Outcome]) -> Sequence[Outcome]:

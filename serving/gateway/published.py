@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from bundle import manifest
+from bundle import manifest, preprocess
 from bundle.errors import BundleError, ManifestError
-from bundle.manifest import Manifest, TextPreprocess
-from bundle.preprocess import TextPreprocessor
-from bundle.repository import EXTRA, ModelRepository
+from bundle.manifest import Manifest, Preprocess
+from bundle.preprocess import Preprocessor
+from bundle.repository import EXTRA, ModelRepository, SavedBundle
 from serving.gateway.types import SIGNATURE, ModelKey
 
 _log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int]  # inode and time of the manifest: another one means another bundle
-_Recipe = tuple[TextPreprocess, str]  # with the SHA-256 of the tokenizer
+_Recipe = tuple[Preprocess, tuple[str, ...]]  # with the SHA-256 of its files
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Model:
     """One published version, ready to preprocess for."""
 
     manifest: Manifest
-    preprocessor: TextPreprocessor
+    preprocessor: Preprocessor
     stamp: Stamp
 
     @property
@@ -56,7 +56,7 @@ class Published:
     def __init__(self, repository: ModelRepository) -> None:
         self._repository = repository
         self._models: dict[str, PublishedModel] = {}
-        self._preprocessors: WeakValueDictionary[_Recipe, TextPreprocessor] = WeakValueDictionary()
+        self._preprocessors: WeakValueDictionary[_Recipe, Preprocessor] = WeakValueDictionary()
         self._reported: dict[str, str] = {}  # what is broken → why
 
     def scan(self) -> Mapping[str, PublishedModel]:
@@ -94,8 +94,7 @@ class Published:
             bundle = self._repository.load(name, version, verify=False)
             if SIGNATURE not in bundle.manifest.signatures:
                 raise ManifestError(f"{path}: has no signature {SIGNATURE!r}. Publish it again.")
-            tokenizer_json = bundle.read(bundle.manifest.preprocess.tokenizer)
-            preprocessor = self._preprocessor(tokenizer_json, bundle.manifest)
+            preprocessor = self._preprocessor(bundle)
         except (BundleError, OSError) as error:
             self._report(f"{name} version {version}", error)
             return None
@@ -106,12 +105,13 @@ class Published:
         model = self._models.get(name)
         return model.versions.get(version) if model else None
 
-    def _preprocessor(self, tokenizer_json: bytes, new: Manifest) -> TextPreprocessor:
-        spec = new.preprocess
-        recipe = (spec, new.files[f"{EXTRA}/{spec.tokenizer}"])
+    def _preprocessor(self, bundle: SavedBundle) -> Preprocessor:
+        spec = bundle.manifest.preprocess
+        contents = {name: bundle.read(name) for name in spec.files}
+        recipe = (spec, tuple(bundle.manifest.files[f"{EXTRA}/{name}"] for name in contents))
         found = self._preprocessors.get(recipe)
         if found is None:
-            found = self._preprocessors[recipe] = TextPreprocessor(tokenizer_json, spec)
+            found = self._preprocessors[recipe] = preprocess.create(spec, contents.__getitem__)
         return found
 
     def _report(self, what: str, error: Exception) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from edge.runner import EdgeRunner
 from tensorseek.commands import example
+from tensorseek.commands.inputs import Images, line, read_inputs
 from tensorseek.commands.options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Runs and verifies edge bundles on this device.")
@@ -23,19 +24,16 @@ Threads = Annotated[int, typer.Option(min=1, max=64, help="CPU threads of one ca
 )
 def run(
     bundle: Bundle,
-    texts: Annotated[list[str], typer.Argument(help="One or several texts.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="One or several texts.")] = None,
+    images: Images = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Classifies texts; a line a text."""
+    """Classifies texts or pictures; a line each."""
+    inputs = read_inputs(texts, images)
     runner = EdgeRunner.open(bundle, threads)
-    for text in texts:
-        labels = runner.predict(text)
-        if as_json:
-            scores = {item.label: item.score for item in labels}
-            typer.echo(json.dumps({"text": text, "label": labels[0].label, "scores": scores}))
-        else:
-            typer.echo("  ".join(f"{item.label} {item.score:.4f}" for item in labels))
+    for shown, raw in inputs:
+        typer.echo(line(shown, runner.predict(raw), as_json))
 
 
 @app.command(epilog=example("edge verify models/movie-sentiment/edge/1-dynamic_int8.zip"))

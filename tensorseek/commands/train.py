@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from tensorseek import native_log
-from tensorseek.commands import example
+from tensorseek import native_log, process
+from tensorseek.commands import example, launchers
+from tensorseek.commands import sweep as sweeps
 from tensorseek.commands.options import Json, Models, Runs
 from tensorseek.progress import TerminalProgress
 
@@ -39,11 +39,27 @@ def quickstart(
 
 
 @app.command(epilog=example("train recipe.yaml --set schedule.epochs=2"))
-def train(
+def train(  # noqa: PLR0913, PLR0917 (as many as the options)
     recipe: Annotated[Path, typer.Argument(help="YAML; see finetune/recipes/.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, over the file; repeatable.")
     ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="YAML of settings to try; publishes none: see finetune/sweep/space.py."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share each batch, as multi_worker.")
+    ] = None,
+    launcher: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who starts the workers.")
+    ] = "local",
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often all workers start again when one is lost.")
+    ] = 3,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Fail unless there is an unfinished training.")
+    ] = False,
     models: Models = Path("models"),
     runs: Runs = Path("runs"),
     as_json: Json = False,
@@ -53,31 +69,45 @@ def train(
     SIGTERM or Ctrl-C ends it after the current step, with its state saved; the same command goes
     on from there.
     """
+    process.follow_parent()
+    if sweep is not None:
+        sweeps.run(recipe, sweep, overrides=overrides or [], runs=runs, as_json=as_json)
+        return
     native_log.redirect(runs / "native.log")
     from finetune import recipe as recipes
     from finetune.errors import LeftToChief
 
-    parsed = recipes.load(recipe, overrides or [])
+    settings = [*(overrides or []), *["checkpoint.resume=true"] * resume]
+    is_new = False  # a version that workers of Ray's published
+    if workers is not None:
+        job = launchers.Job(
+            recipe=recipe,
+            overrides=(settings := launchers.spread(settings)),
+            models=models,
+            runs=runs,
+            workers=workers,
+            retries=retries,
+        )
+        if launcher == "local":
+            launchers.local(job, as_json=as_json)
+            return
+        is_new = launchers.ray(job)
+    parsed = recipes.load(recipe, settings)
     progress = TerminalProgress()
     with progress.timed("load TensorFlow", expected_s=8):
         from finetune import pipeline
-    signals: list[
-        int
-    ] = []  # a list, since a handler that interrupts itself must not wait for a lock
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: signals.append(received))
+    stop = process.asked_to_stop()
     try:
-        outcome = pipeline.run(
-            parsed, models=models, runs=runs, progress=progress, stop=lambda: bool(signals)
-        )
+        outcome = pipeline.run(parsed, models=models, runs=runs, progress=progress, stop=stop)
     except LeftToChief as done:
         typer.echo(str(done))
         return
+    trained = outcome.trained or is_new
     manifest = outcome.saved.manifest
     answer = {
         "model": manifest.name,
         "version": manifest.version,
-        "trained": outcome.trained,
+        "trained": trained,
         "accuracy": manifest.metrics["accuracy"].value,
         "path": str(outcome.saved.path),
         "edge": [str(path) for path in outcome.edge],
@@ -85,7 +115,7 @@ def train(
     if as_json:
         typer.echo(json.dumps(answer))
         return
-    verb = "published" if outcome.trained else "is there already:"
+    verb = "published" if trained else "is there already:"
     typer.echo(f"{manifest.name} {verb} version {manifest.version} in {outcome.saved.path}")
     typer.echo(f"test accuracy {answer['accuracy']:.4f}")
     for path in outcome.edge:

@@ -37,14 +37,12 @@ class Cloud:
         start = time.perf_counter()
         try:
             prediction = self._client.predict(model, [text])
+            (labels,) = prediction.labels
         except BackendUnavailable:
             return Answer(f"⚠️ The cloud ({self._address}) is away; it may be back in a moment.")
         except ServingError as error:
             return Answer(f"⚠️ {error}")
-        result = prediction.results[0]
-        if isinstance(result, ServingError):
-            return Answer(f"⚠️ {result}")
-        return Answer(_note(prediction.version, start, "gateway"), _scores(result))
+        return Answer(_note(prediction.version, start, "gateway"), _scores(labels))
 
 
 class Edge:

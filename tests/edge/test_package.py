@@ -28,7 +28,7 @@ def test_a_published_bundle_opens(bundle: Path, tokenizer_json: bytes) -> None:
     assert (opened.manifest.name, opened.manifest.version) == ("tiny", 1)
     assert opened.edge.profile == "dynamic_int8"
     assert opened.model[4:8] == b"TFL3"
-    assert opened.tokenizer == tokenizer_json
+    assert opened.preprocessor.spec == opened.manifest.preprocess
     assert len(opened.golden.texts) == 8
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bundle import archive
 from bundle.manifest import EDGE_MODEL_FILE, Profile
-from finetune import checkpoint, evaluate
+from finetune import checkpoint
 from finetune.data.batches import Encoded
 from finetune.export import tflite
 from finetune.export.candidate import Candidate
@@ -48,13 +48,12 @@ def candidate(published: Any, task: TextClassification, data: TaskData) -> Candi
     """The published model, taken up again from its weights."""
     model = task.build_model()
     checkpoint.restore(published.outcome.saved.path / "variables" / "variables", model=model)
-    logits = evaluate.predict(task, model, data.test, progress=Silent(), title="")
     return Candidate(
         recipe=published.recipe,
         task=task,
         data=data,
         model=ServingModel(task, model),
-        test_logits=logits,
+        result=task.measure(model, data.test, progress=Silent(), title=""),
     )
 
 
@@ -62,9 +61,9 @@ def candidate(published: Any, task: TextClassification, data: TaskData) -> Candi
 def converted(published: Any, candidate: Candidate) -> dict[Profile, bytes]:
     """The tiny model as a TFLite file of each profile."""
     (path,) = published.outcome.edge
-    buckets = candidate.task.preprocessor.spec.buckets
+    variants = candidate.task.preprocessor.spec.variants
     return {
         "dynamic_int8": archive.unpack(path)[EDGE_MODEL_FILE],
-        "float16": tflite.convert(candidate.model, buckets, "float16"),
-        "float32": tflite.convert(candidate.model, buckets, "float32"),
+        "float16": tflite.convert(candidate.model, variants, "float16"),
+        "float32": tflite.convert(candidate.model, variants, "float32"),
     }

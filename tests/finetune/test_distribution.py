@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune import distribution, recipe
+from finetune import distribution, recipe, tf_config
 from finetune.errors import TrainingError
 
 # Another process: the number of a machine's devices is fixed once TensorFlow has started.
@@ -23,35 +24,24 @@ import json, sys
 from pathlib import Path
 import finetune
 import tensorflow as tf
-recipe_path, devices, *overrides = sys.argv[1:]
+recipe_path, folder, devices, *overrides = sys.argv[1:]
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices)
 )
-import tf_keras
 from finetune import recipe, tasks, trainer
 from finetune.progress import Silent
-from finetune.tasks.text_classification import TextClassification
-
-build = TextClassification.build_model
-def without_dropout(self):
-    model = build(self)
-    for layer in model.submodules:
-        if isinstance(layer, tf_keras.layers.Dropout):
-            layer.rate = 0.0
-    return model
-TextClassification.build_model = without_dropout
 
 parsed = recipe.load(Path(recipe_path), overrides)
 task = tasks.create(parsed)
-trained = trainer.train(task, parsed, task.load_data(), Silent())
+trained = trainer.train(task, parsed, task.load_data(), Silent(), folder=Path(folder))
 weights = [float(abs(v.numpy()).sum()) for v in trained.model.trainable_variables]
-print(json.dumps({"losses": trained.losses, "weights": weights}))
+print(json.dumps({"losses": trained.losses, "weights": weights, "is_chief": trained.is_chief}))
 """
 
 
-def start(path: Path, devices: int, *overrides: str, **environment: str) -> Any:
-    command = [sys.executable, "-c", _TRAIN, str(path), str(devices), *overrides]
+def start(path: Path, folder: Path, devices: int, *overrides: str, **environment: str) -> Any:
+    command = [sys.executable, "-c", _TRAIN, str(path), str(folder), str(devices), *overrides]
     root = str(Path(__file__).parents[2])
     return subprocess.Popen(
         command,
@@ -69,59 +59,68 @@ def finish(child: Any) -> dict[str, Any]:
     return figures
 
 
-@pytest.fixture(scope="module")
-def path(tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parsed = tiny_recipe("schedule.epochs=1", "optimizer.learning_rate=0.003", "head.dropout=0")
-    path = tmp_path_factory.mktemp("distribution") / "recipe.yaml"
-    path.write_text(parsed.to_yaml())
-    return Path(path)
+def free_addresses(count: int) -> list[str]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
 
 
 @pytest.fixture(scope="module")
-def alone(path: Path) -> dict[str, Any]:
-    return finish(start(path, 1))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("distribution")
 
 
-def check_equal(found: dict[str, Any], alone: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def trainings(tiny_recipe: Any, folder: Path) -> dict[str, dict[str, Any]]:
+    """The same training, spread in each way."""
+    path = folder / "recipe.yaml"
+    settings = ("schedule.epochs=1", "optimizer.learning_rate=0.003", "head.dropout=0")
+    path.write_text(tiny_recipe(*settings, "logging.every=5").to_yaml())
+    mirrored = (
+        "distribution.strategy=mirrored",
+        'distribution.devices=["CPU:0", "CPU:1"]',
+        "schedule.micro_batches=2",
+    )
+    children = {
+        "alone": start(path, folder / "alone", 1),
+        "mirrored": start(path, folder / "mirrored", 2, *mirrored),
+    }
+    found = {name: finish(child) for name, child in children.items()}
+    addresses = free_addresses(2)
+    workers = {
+        f"worker {index}": start(
+            path,
+            folder / "workers",
+            1,
+            "distribution.strategy=multi_worker",
+            TF_CONFIG=tf_config.write(addresses, index),
+        )
+        for index in range(2)
+    }
+    return found | {name: finish(child) for name, child in workers.items()}
+
+
+@pytest.mark.parametrize("name", ["mirrored", "worker 0", "worker 1"])
+def test_two_replicas_equal_one(trainings: dict[str, dict[str, Any]], name: str) -> None:
+    alone, found = trainings["alone"], trainings[name]
     assert len(alone["losses"]) > 10
     np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-4)
     # Attention does not depend on the bias of its keys, which is moved by rounding alone.
     np.testing.assert_allclose(found["weights"], alone["weights"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_two_mirrored_devices_equal_one(path: Path, alone: dict[str, Any], pieces: int) -> None:
-    found = finish(
-        start(
-            path,
-            2,
-            "distribution.strategy=mirrored",
-            'distribution.devices=["CPU:0", "CPU:1"]',
-            f"schedule.micro_batches={pieces}",
-        )
-    )
-    check_equal(found, alone)
-
-
-def test_two_workers_equal_one(path: Path, alone: dict[str, Any]) -> None:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        workers = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    children = [
-        start(
-            path,
-            1,
-            "distribution.strategy=multi_worker",
-            TF_CONFIG=json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            ),
-        )
-        for index in range(2)
+def test_one_process_is_the_chief_and_writes(
+    trainings: dict[str, dict[str, Any]], folder: Path
+) -> None:
+    assert [name for name, found in trainings.items() if found["is_chief"]] == [
+        "alone",
+        "mirrored",
+        "worker 0",
     ]
-    for found in [finish(child) for child in children]:
-        check_equal(found, alone)
+    for name in ("alone", "mirrored", "workers"):
+        assert len(list((folder / name / "logs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -130,6 +129,8 @@ def test_two_workers_equal_one(path: Path, alone: dict[str, Any]) -> None:
         ("", "TF_CONFIG is not set"),
         ("{", "can't be read"),
         ('{"cluster": {"worker": ["a:1"]}}', "can't be read"),
+        ('{"cluster": ["a:1"], "task": {"type": "worker", "index": 0}}', "can't be read"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "can't be read"),
         (
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}',
             "task 3 of 1 workers",
@@ -147,3 +148,41 @@ def test_a_wrong_tf_config_is_explained(
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(TrainingError, match=r"no device 'GPU:7'; there are: \['CPU:0'"):
         distribution.create(recipe.Distribution(strategy="mirrored", devices=("GPU:7",)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("horovod") is not None, reason="Horovod is installed")
+def test_horovod_that_is_not_installed_is_explained() -> None:
+    with pytest.raises(TrainingError, match=r"Horovod is not installed; run docker/build-horovod"):
+        distribution.create(recipe.Distribution(strategy="horovod"))
+
+
+# As Kubeflow's training operator sets it, without and with a chief of its own; as Ray Train does.
+_WORKERS = {"worker": ["job-worker-0.team.svc:2222", "job-worker-1.team.svc:2222"]}
+_CHIEF = {"chief": ["job-chief-0.team.svc:2222"], "worker": ["job-worker-0.team.svc:2222"]}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "kind", "index", "is_chief"),
+    [
+        (_WORKERS, "worker", 0, True),
+        (_WORKERS, "worker", 1, False),
+        (_CHIEF, "chief", 0, True),
+        (_CHIEF, "worker", 0, False),
+    ],
+)
+def test_who_publishes_is_known_before_the_others_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: dict[str, list[str]],
+    kind: str,
+    index: int,
+    is_chief: bool,
+) -> None:
+    told = {"cluster": cluster, "task": {"type": kind, "index": index}, "environment": "cloud"}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(told))
+    settings = recipe.Distribution(strategy="multi_worker")
+    assert distribution.is_chief(settings) == is_chief
+
+
+def test_one_process_is_its_own_chief() -> None:
+    assert distribution.is_chief(recipe.Distribution())
+    assert distribution.is_chief(recipe.Distribution(strategy="mirrored"))

@@ -1,4 +1,4 @@
-"""Laws of evaluation: every example is asked once and answered in its place; n bounds the claim."""
+"""Laws of evaluation: every example is asked once, and answered in its place."""
 
 from __future__ import annotations
 
@@ -8,43 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bundle.manifest import TextPreprocess
 from bundle.preprocess import TextPreprocessor
 from finetune import evaluate
 from finetune.data import batches
+from finetune.evaluate import Classified, Modelled
 from finetune.progress import Silent
 
 
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"),
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_the_interval_is_the_published_one(hits: int, n: int, low: float, high: float) -> None:
-    """Newcombe (1998), Two-sided confidence intervals for the single proportion, table I."""
-    assert evaluate.wilson(hits, n) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
-
-
-@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_share_and_lies_in_0_to_1(counts: tuple[int, int]) -> None:
-    hits, n = counts
-    low, high = evaluate.wilson(hits, n)
-    assert 0 <= low <= hits / n <= high <= 1
-    assert low < high
-
-
-def test_accuracy_is_the_share_of_rows_with_the_largest_logit_at_the_label() -> None:
+def test_the_score_of_a_classifier_is_its_accuracy() -> None:
     logits = np.asarray([[1, 0], [0, 1], [2, 3], [5, 4]], np.float32)
-    metric = evaluate.accuracy(logits, np.asarray([0, 1, 0, 0], np.int32), "d" * 64)
-    assert (metric.value, metric.n, metric.data_sha256) == (0.75, 4, "d" * 64)
-    assert (metric.low, metric.high) == evaluate.wilson(3, 4)
+    result = Classified(logits, np.asarray([0, 1, 0, 0], np.int32), ("a", "b"))
+    metric = result.metrics("d" * 64)["accuracy"]
+    assert result.score == metric.value == 0.75
+    assert (metric.n, metric.data_sha256) == (4, "d" * 64)
+    assert result.is_finite
+    assert not Classified(logits * np.nan, result.labels, result.names).is_finite
+
+
+def test_the_score_of_a_language_model_is_its_log_likelihood() -> None:
+    result = Modelled(np.asarray([2.0, 4.0]), np.asarray([1, 2]))
+    assert result.score == pytest.approx(-2)
+    assert result.metrics("d" * 64)["perplexity"].value == pytest.approx(np.exp(2))
 
 
 class Echo:
@@ -54,8 +40,11 @@ class Echo:
         self.preprocessor = preprocessor
         self.shapes: list[tuple[int, ...]] = []
 
-    def logits(self, model: Any, batch: dict[str, Any], *, training: bool) -> Any:
-        assert not training
+    def batches(self, split: Any, batch_size: int) -> Any:
+        for places in batches.by_length(split, self.preprocessor, batch_size):
+            yield places, self.preprocessor.pad([split.ids[place] for place in places])
+
+    def answer(self, model: Any, batch: dict[str, Any]) -> Any:
         self.shapes.append(tuple(batch["input_ids"].shape))
         masked = batch["input_ids"] * batch["attention_mask"]
         return tf.stack([tf.reduce_sum(masked, 1), tf.reduce_sum(batch["attention_mask"], 1)], 1)
@@ -80,7 +69,7 @@ def test_batches_hold_each_index_once_and_one_bucket_only(
 ) -> None:
     preprocessor = TextPreprocessor(tokenizer_json, tiny_spec)
     data = batches.encode(preprocessor, [" ".join("a" * n) for n in range(1, 30)], [0] * 29)
-    found = list(evaluate.by_length(data, preprocessor, 4))
+    found = list(batches.by_length(data, preprocessor, 4))
     assert sorted(index for batch in found for index in batch) == list(range(29))
     for batch in found:
         assert len(batch) <= 4

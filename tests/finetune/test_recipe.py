@@ -99,10 +99,10 @@ def test_an_unknown_key_is_told_the_nearest_valid_one(
         ("optimizer.weight_decay=Infinity", r"optimizer\.weight_decay: .*finite number, got inf"),
         ("head.dropout=1", r"head\.dropout: .*less than 1, got 1"),
         ("name=My Model", r"name: .*model name 'My Model' must be"),
-        ("task=astrology", r"task: .*'text-classification', got 'astrology'"),
+        ("task=astrology", r"task: .*'text-classification'.*got 'astrology'"),
         ("precision=float8", r"precision: .*'float32'.*got 'float8'"),
         ("seed=-1", r"seed: .*greater than or equal to 0, got -1"),
-        ("data.labels=[good]", r"data\.labels: .*at least 2"),
+        ("data.labels=[good]", r"data\.labels: text-classification needs at least 2, got 1"),
         ("data.labels=[no, a]", r"data\.labels\.0: .*string, got False; write it in quotes"),
         ("data.labels=['a', 'a']", r"data\.labels: .*repeats \['a'\]; name each label once"),
         ("data.buckets=[]", r"data\.buckets: .*at least 1"),
@@ -126,7 +126,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
 def test_a_missing_key_is_named(path: Path) -> None:
     data = {key: value for key, value in MINIMAL["data"].items() if key != "dev"}
     path.write_text(yaml.safe_dump({"name": "a", "task": MINIMAL["task"], "data": data}))
-    refused(path, r"key 'base_model' is missing; add it; key 'data\.dev' is missing; add it")
+    refused(path, r"key 'data\.dev' is missing; add it")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from finetune import recompute
+from finetune import blocks, recompute
 from finetune.errors import ModelError
 
 
@@ -32,7 +32,7 @@ class Stack(tf_keras.Model):  # type: ignore[misc]
 def test_the_blocks_are_found_in_order() -> None:
     model = Stack(4)
     model(tf.ones([1, 2]))
-    assert recompute.blocks(model) == list(model.blocks)
+    assert blocks.find(model) == list(model.blocks)
     assert recompute.checkpoint(model) == 4
 
 

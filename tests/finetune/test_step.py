@@ -28,7 +28,7 @@ def batch(task: TextClassification, data: TaskData, rows: int = 8) -> dict[str, 
 def make(task: TextClassification, model: Any, optimizer: Any, **settings: Any) -> Step:
     optimizer.build(model.trainable_variables)
     settings = {"clip_norm": None} | settings
-    return Step(task, model, optimizer, DropoutSeed(model, 0), Distribution(None), **settings)
+    return Step(task, model, optimizer, DropoutSeed(model, 0), Distribution(), **settings)
 
 
 def update(task: TextClassification, data: TaskData, **settings: Any) -> list[Any]:

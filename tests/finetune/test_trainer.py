@@ -122,7 +122,7 @@ def test_a_training_that_is_stopped_and_taken_up_equals_one_that_never_stopped(
         )
     resumed = trainer.train(task, recipe, data, Silent(), folder=tmp_path)
     assert resumed.losses == pytest.approx(whole.losses, rel=1e-5, abs=1e-6)
-    assert resumed.dev_accuracies == whole.dev_accuracies
+    assert resumed.dev_scores == whole.dev_scores
     assert resumed.examples == whole.examples
 
 
@@ -133,7 +133,7 @@ def test_the_best_epochs_weights_are_kept(tiny_recipe: Any, data: TaskData) -> N
     trained = trainer.train(task, recipe, data, Silent())
     logits = evaluate.predict(task, trained.model, data.dev, progress=Silent(), title="dev")
     accuracy = float((logits.argmax(-1) == data.dev.labels).mean())
-    assert accuracy == max(trained.dev_accuracies) == trained.dev_accuracies[trained.best_epoch - 1]
+    assert accuracy == max(trained.dev_scores) == trained.dev_scores[trained.best_epoch - 1]
 
 
 def test_training_stops_when_patience_is_over(tiny_recipe: Any, data: TaskData) -> None:
@@ -141,7 +141,7 @@ def test_training_stops_when_patience_is_over(tiny_recipe: Any, data: TaskData) 
         "schedule.epochs=9", "schedule.patience=1", "optimizer.learning_rate=1e-12"
     )
     trained = trainer.train(TextClassification(recipe), recipe, data, Silent())
-    assert len(trained.dev_accuracies) == 2  # the second was no better than the first
+    assert len(trained.dev_scores) == 2  # the second was no better than the first
     assert trained.best_epoch == 1
 
 
@@ -161,7 +161,7 @@ def test_tensorboard_sees_the_training(tiny_recipe: Any, data: TaskData, tmp_pat
         "gradient/clip_ratio",
     ):
         assert rows[name] == every
-    assert len(rows["dev/accuracy"]) == 2
+    assert len(rows["dev/score"]) == 2
     assert any(name.startswith("gradient/norm/layer_._0") for name in rows)
     assert any(name.startswith("weights/") for name in rows)
 

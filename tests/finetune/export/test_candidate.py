@@ -1,4 +1,4 @@
-"""Laws of golden texts: test sentences of every length, never one that does not exist."""
+"""Laws of golden inputs: test examples of every kind, never one that does not exist."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from finetune.export.candidate import Candidate
 def test_texts_are_of_the_test_split_with_the_shortest_and_longest(
     candidate: Candidate, count: int
 ) -> None:
-    texts = candidate.golden_texts(count)
+    texts = [str(text) for text in candidate.golden_inputs(count)]
     assert len(texts) == min(count, 96)
-    assert set(texts) <= set(candidate.data.test_texts)
+    assert set(texts) <= set(candidate.data.test.texts)
     lengths = [len(ids) for ids in candidate.task.preprocessor.encode(texts)]
     assert lengths == sorted(lengths)
     assert lengths[0] == min(map(len, candidate.data.test.ids))
@@ -25,7 +25,7 @@ def test_texts_are_of_the_test_split_with_the_shortest_and_longest(
 
 
 def test_one_test_example_is_enough(candidate: Candidate) -> None:
-    test = Encoded(candidate.data.test.ids[:1], candidate.data.test.labels[:1])
-    texts = candidate.data.test_texts[:1]
-    data = dataclasses.replace(candidate.data, test=test, test_texts=texts)
-    assert dataclasses.replace(candidate, data=data).golden_texts() == list(texts)
+    whole = candidate.data.test
+    test = Encoded(whole.ids[:1], whole.labels[:1], whole.texts[:1])
+    data = dataclasses.replace(candidate.data, test=test)
+    assert dataclasses.replace(candidate, data=data).golden_inputs() == list(test.texts)

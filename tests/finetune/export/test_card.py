@@ -14,8 +14,7 @@ def test_the_published_card_tells_figures_and_limits(published: Any) -> None:
     accuracy = saved.manifest.metrics["accuracy"]
     assert text.startswith("# tiny\n")
     assert "- Labels: negative, positive\n" in text
-    assert "- Input: text of at most 1000 characters\n" in text
-    assert "- Reads the first 16 tokens\n" in text
+    assert "- Input: text of at most 1000 characters, read to the first 16 tokens\n" in text
     interval = f"{accuracy.low:.3f} to {accuracy.high:.3f}"
     assert f"| accuracy | {accuracy.value:.4g} | {interval} | 96 |\n" in text
     assert saved.manifest.provenance.base_model_sha256[:16] in text

@@ -93,7 +93,8 @@ def test_a_model_that_the_gate_refuses_is_not_published(
     models = tmp_path / "models"
     shutil.copytree(published.models, models, ignore=shutil.ignore_patterns("edge"))
     repository = ModelRepository(models)
-    other = dataclasses.replace(candidate, test_logits=-candidate.test_logits)
+    opposite = dataclasses.replace(candidate.result, logits=-candidate.result.logits)
+    other = dataclasses.replace(candidate, result=opposite)
     with pytest.raises(GateRefused, match=r"^tiny float32: refused: .*agreement 0\.0000 is under"):
         edge_bundle.publish(repository, repository.load("tiny"), other, "float32", Silent())
     assert repository.edge_bundles("tiny", 1) == []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bundle import golden, integrity
 from bundle.repository import SavedBundle
-from finetune import evaluate, recipe
+from finetune import recipe
 from finetune.export.candidate import Candidate
 
 
@@ -39,7 +39,7 @@ def test_it_answers_as_the_trained_model(serve: Any, candidate: Candidate, bucke
     preprocessor, test = candidate.task.preprocessor, candidate.data.test
     picks = [index for index, ids in enumerate(test.ids) if preprocessor.bucket(len(ids)) == bucket]
     found = serve(preprocessor.pad([test.ids[index] for index in picks]))
-    np.testing.assert_allclose(found, candidate.test_logits[picks], atol=1e-4)
+    np.testing.assert_allclose(found, candidate.result.logits[picks], atol=1e-4)
 
 
 def test_one_text_is_answered_as_in_a_batch(serve: Any, candidate: Candidate) -> None:
@@ -88,10 +88,7 @@ def test_the_manifest_lists_every_other_file(saved: SavedBundle) -> None:
 
 def test_the_manifest_tells_how_good_the_model_is(saved: SavedBundle, candidate: Candidate) -> None:
     metric = saved.manifest.metrics["accuracy"]
-    test = candidate.data.test
-    assert metric == evaluate.accuracy(
-        candidate.test_logits, test.labels, candidate.data.test_sha256
-    )
+    assert metric == candidate.result.metrics(candidate.data.test_sha256)["accuracy"]
     assert 0.9 < metric.value < 1
     assert metric.n == 96
 

@@ -15,10 +15,10 @@ def test_it_has_no_attribute_that_the_converter_mistakes_for_its_own(candidate: 
 
 
 def test_one_text_is_answered_with_one_row(candidate: Candidate) -> None:
-    text = candidate.data.test_texts[0]
+    text = candidate.data.test.texts[0]
     answer = candidate.model.answer(text)
     assert (answer.shape, answer.dtype) == ((2,), np.float32)
-    np.testing.assert_allclose(answer, candidate.test_logits[0], atol=1e-4)
+    np.testing.assert_allclose(answer, candidate.result.logits[0], atol=1e-4)
 
 
 def test_a_text_that_breaks_a_limit_is_refused(candidate: Candidate) -> None:
@@ -30,8 +30,8 @@ def test_a_text_that_breaks_a_limit_is_refused(candidate: Candidate) -> None:
 def test_functions_have_the_shapes_that_the_manifest_tells(
     candidate: Candidate, batch: int | None, tokens: int | None
 ) -> None:
-    concrete = candidate.model.function(batch, tokens).get_concrete_function()
-    told = signature(2, batch, tokens)
+    concrete = candidate.model.function(batch, (tokens,))
+    told = signature(candidate.task.preprocessor.spec, 2, batch, (tokens,))
     inputs = {tensor.name.split(":")[0]: tensor for tensor in concrete.inputs[:2]}
     for spec in told.inputs:
         assert (spec.dtype, spec.shape) == (

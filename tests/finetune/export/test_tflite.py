@@ -21,7 +21,7 @@ from finetune.progress import Silent
 def test_there_is_one_signature_a_bucket(converted: dict[Profile, bytes], profile: Profile) -> None:
     interpreter = Interpreter(model_content=converted[profile])
     assert interpreter.get_signature_list() == {
-        tflite.signature_name(tokens): {
+        f"tokens_{tokens}": {
             "inputs": ["attention_mask", "input_ids"],
             "outputs": ["logits"],
         }
@@ -41,8 +41,9 @@ def test_answers_are_the_models_on_every_bucket(
 ) -> None:
     preprocessor, test = candidate.task.preprocessor, candidate.data.test
     assert {preprocessor.bucket(len(ids)) for ids in test.ids} == {8, 16}
-    found = gate.run(converted[profile], test, preprocessor, Silent())
-    np.testing.assert_allclose(found, candidate.test_logits, atol=tolerance)
+    model = gate.Quantized(converted[profile], preprocessor.spec)
+    found = gate.run(model, candidate.task, test, Silent())
+    np.testing.assert_allclose(found, candidate.result.logits, atol=tolerance)
 
 
 def test_smaller_profiles_are_smaller(converted: dict[Profile, bytes]) -> None:
@@ -50,14 +51,16 @@ def test_smaller_profiles_are_smaller(converted: dict[Profile, bytes]) -> None:
     assert sizes["dynamic_int8"] < sizes["float16"] < sizes["float32"]
 
 
-def test_a_model_that_does_not_convert_is_named() -> None:
+def test_a_model_that_does_not_convert_is_named(candidate: Candidate) -> None:
     class Unconvertible:
-        def logits(self, model: Any, batch: dict[str, Any], *, training: bool) -> Any:
-            ids = tf.cast(batch["input_ids"], tf.float32)
+        preprocessor = candidate.task.preprocessor
+
+        def answer(self, model: Any, inputs: dict[str, Any]) -> Any:
+            ids = tf.cast(inputs["input_ids"], tf.float32)
             return tf.linalg.svd(ids, compute_uv=False)[:, None] * model.scale
 
     task: Any = Unconvertible()
     inner = tf.Module()
     inner.scale = tf.Variable(1.0)
     with pytest.raises(ModelError, match="edge profile float32: the model does not convert: "):
-        tflite.convert(ServingModel(task, inner), (8,), "float32")
+        tflite.convert(ServingModel(task, inner), {"tokens_8": (8,)}, "float32")

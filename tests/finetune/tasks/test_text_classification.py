@@ -77,7 +77,7 @@ def test_the_loss_is_cross_entropy(task: TextClassification) -> None:
 
 def test_data_is_checked_encoded_and_hashed(task: TextClassification, data: TaskData) -> None:
     assert [len(part) for part in (data.train, data.dev, data.test)] == [192, 32, 96]
-    (ids,) = task.preprocessor.encode([data.test_texts[5]])
+    (ids,) = task.preprocessor.encode([data.test.texts[5]])
     assert data.test.ids[5].tolist() == ids.tolist()
     assert task.load_data().sha256 == data.sha256
     assert len(data.sha256) == len(data.test_sha256) == 64
@@ -180,10 +180,10 @@ def test_a_bucket_without_room_for_a_word_is_refused(refused: Callable[..., None
     refused("buckets: 2 tokens hold nothing beside the 2 special", "data.buckets=[2]")
 
 
-def test_an_encoder_that_pools_inside_its_classifier_is_refused(
+def test_a_classifier_that_pools_is_replaced_by_a_head_that_pools(
     tmp_path: Path, tokenizer_json: bytes, tiny_recipe: Any
 ) -> None:
-    """Its logits would be one row a token."""
+    """RoBERTa's takes the first token of the whole sequence."""
     from transformers import RobertaConfig, TFRobertaForSequenceClassification
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -193,8 +193,53 @@ def test_an_encoder_that_pools_inside_its_classifier_is_refused(
     model(tf.ones([1, 1], tf.int32))
     model.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
-    with pytest.raises(ModelError, match=r"TFRoberta.* pools inside its classifier"):
+    task = TextClassification(tiny_recipe(f"base_model={tmp_path}"))
+    check_head(task, task.build_model())
+
+
+def test_a_decoder_is_read_at_the_last_token(
+    tmp_path: Path, tokenizer_json: bytes, tiny_recipe: Any
+) -> None:
+    """GPT-2 scores each token; padding must not move the one that counts."""
+    from transformers import GPT2Config, TFGPT2ForSequenceClassification
+
+    model = TFGPT2ForSequenceClassification(
+        GPT2Config(vocab_size=23, n_embd=8, n_layer=1, n_head=1, n_positions=20, pad_token_id=0)
+    )
+    model(tf.ones([1, 1], tf.int32))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
+    task = TextClassification(tiny_recipe(f"base_model={tmp_path}"))
+    check_head(task, task.build_model())
+
+
+def test_a_model_without_a_known_classifier_is_refused(
+    tmp_path: Path, tokenizer_json: bytes, tiny_recipe: Any
+) -> None:
+    from transformers import TFXLNetForSequenceClassification, XLNetConfig
+
+    model = TFXLNetForSequenceClassification(
+        XLNetConfig(vocab_size=23, d_model=8, n_layer=1, n_head=1, d_inner=8)
+    )
+    model(tf.ones([1, 1], tf.int32))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
+    with pytest.raises(ModelError, match=r"TFXLNet.* has no classifier that can be replaced"):
         TextClassification(tiny_recipe(f"base_model={tmp_path}")).build_model()
+
+
+def check_head(task: TextClassification, model: Any) -> None:
+    """The recipe's head answers, and the same whatever the padding."""
+    texts = ["a very good film"]
+    (ids,) = task.preprocessor.encode(texts)
+    short, long = (task.preprocessor.pad([ids], length) for length in (8, 16))
+    answer = task.answer(model, short).numpy()
+    assert answer.shape == (1, 2)
+    np.testing.assert_allclose(task.answer(model, long).numpy(), answer, atol=1e-5)
+    heads = [each for each in model.submodules if isinstance(each, ClassificationHead)]
+    assert len(heads) == 1
+    known = {id(variable) for variable in model.trainable_variables}
+    assert all(id(variable) in known for variable in heads[0].trainable_variables)
 
 
 def test_a_model_that_is_nowhere_is_named(

@@ -1,4 +1,4 @@
-"""Raw input → tensors. Training, gateway and edge all run this module and no other.
+"""Text → token ids, padded to one of a few lengths.
 
 "a fine film"  ──tokenizer──►  [101, 1037, 2986, 2143, 102]  ──bucket 16──►  input_ids       [B, T]
                                                                              attention_mask  [B, T]
@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from bundle.errors import InputError, ManifestError
 from bundle.manifest import TextPreprocess
+from bundle.preprocess.raw import Raw
 
 Ids = NDArray[np.int32]
-Tensors = Mapping[str, NDArray[np.int32]]
 
 
 class TextPreprocessor:
@@ -44,14 +44,17 @@ class TextPreprocessor:
                 f"ones of {spec.tokenizer}; raise the last bucket"
             )
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(spec.buckets[-1])
+        side = "right" if spec.keep == "first" else "left"  # what is cut off
+        self._tokenizer.enable_truncation(spec.buckets[-1], direction=side)
 
-    def check(self, text: str) -> None:
-        """Refuses text that the model can't take.
+    def check(self, text: Raw) -> None:
+        """Refuses what the model can't take.
 
         Raises:
-            InputError: the text is empty, too long, or not Unicode.
+            InputError: it is no text, or empty, too long, or not Unicode.
         """
+        if not isinstance(text, str):
+            raise InputError("image", "is not what this model takes; send `text`")
         if not text.strip():
             raise InputError("text", "is empty; send at least one visible character")
         if len(text) > self.spec.max_characters:
@@ -85,7 +88,7 @@ class TextPreprocessor:
         buckets = self.spec.buckets
         return buckets[min(bisect_left(buckets, tokens), len(buckets) - 1)]
 
-    def pad(self, ids: Sequence[Ids], length: int | None = None) -> Tensors:
+    def pad(self, ids: Sequence[Ids], length: int | None = None) -> dict[str, NDArray[np.int32]]:
         """Stacks token ids into `input_ids` and `attention_mask`, int32 [B, T].
 
         Args:
@@ -101,7 +104,7 @@ class TextPreprocessor:
             mask[row, : len(tokens)] = 1
         return {"input_ids": input_ids, "attention_mask": mask}
 
-    def __call__(self, texts: Sequence[str]) -> Tensors:
+    def __call__(self, texts: Sequence[Raw]) -> dict[str, NDArray[np.int32]]:
         """Checks, encodes and pads B texts.
 
         Raises:
@@ -109,4 +112,4 @@ class TextPreprocessor:
         """
         for text in texts:
             self.check(text)
-        return self.pad(self.encode(texts))
+        return self.pad(self.encode([str(text) for text in texts]))
