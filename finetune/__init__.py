@@ -2,11 +2,15 @@
 
 recipe     the typed YAML a person writes            errors      what can be wrong, and the fix
 data/      every format → examples → batches         tasks/      what a model is for, a file each
-head  optimizer  schedule  precision                 trainer     the loop; `step` is one step of it
-distribution  on how many devices a step runs        state       an unfinished training on disk
+head  optimizer  schedule                            trainer     the loop; `step` is one step of it
+precision  which dtype                               state       an unfinished training on disk
 dropout    masks that can be made again              recompute   gradient checkpointing
 evaluate   metrics with confidence intervals         watch       what TensorBoard shows
-checkpoint  weights on disk, all or nothing          export/     SavedModel, TFLite, the gate
+checkpoint  weights on disk, all or nothing          export/     SavedModel, TFLite, ONNX, gates
+pretrained  scratch  residual_network: base models   blocks      how deep each weight lies
+health     when to stop, and on which examples       distribution/  launch  ray_trainer
+metrics/   figures with their intervals              report/     one page about a training
+doctor/    what this machine is, and what is wrong   sweep/      many trainings of one recipe
 pipeline   all of it in order
 
 transformers' TensorFlow classes and MultiWorkerMirroredStrategy need Keras 2 (`tf_keras`). The

@@ -41,6 +41,16 @@ def depths(model: Any) -> list[int]:
     return found
 
 
+def members(model: Any) -> dict[str, list[int]]:
+    """Positions of `model.trainable_variables` by part: `embeddings`, `block_1`, …, `head`."""
+    found: dict[str, list[int]] = {}
+    last = len(find(model)) + 1
+    for place, depth in enumerate(depths(model)):
+        name = {0: "embeddings", last: "head"}.get(depth, f"block_{depth}")
+        found.setdefault(name, []).append(place)
+    return found
+
+
 def _is_stack(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) == 0:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bundle.manifest import Metric
+from bundle.preprocess import Tensors
 from finetune.metrics import classification, language
 from finetune.metrics.classification import ClassificationResult
 from finetune.metrics.language import LanguageResult
@@ -75,11 +77,7 @@ def predict(
     task: Task, model: Any, split: Any, *, progress: Progress, title: str, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """The answers [N, C] to every example, in the split's order."""
-
-    @tf.function(input_signature=[_signature(task)])  # type: ignore[untyped-decorator]
-    def forward(inputs: Any) -> Any:
-        return task.answer(model, inputs)
-
+    forward = _answering(task, model)  # type: ignore[arg-type]  # tasks hash by identity
     rows: dict[int, NDArray[np.float32]] = {}
     with progress.counted(title, len(split)) as advance:
         for places, inputs in task.batches(split, batch_size):
@@ -93,14 +91,7 @@ def likelihood(
     task: Task, model: Any, split: Any, *, progress: Progress, title: str, batch_size: int = 16
 ) -> Modelled:
     """How likely a language model thinks each sequence of a split, in its order."""
-
-    @tf.function(input_signature=[_signature(task)])  # type: ignore[untyped-decorator]
-    def forward(inputs: Any) -> Any:
-        batch = inputs | {"weights": tf.ones(tf.shape(inputs["input_ids"])[:1])}
-        losses = task.loss(task.logits(model, batch, training=False), batch)
-        weights = task.weights(batch)
-        return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(weights, axis=1)
-
+    forward = _judging(task, model)  # type: ignore[arg-type]  # likewise
     nll = np.zeros(len(split), np.float64)
     tokens = np.zeros(len(split), np.int64)
     with progress.counted(title, len(split)) as advance:
@@ -108,6 +99,25 @@ def likelihood(
             nll[list(places)], tokens[list(places)] = forward(_tensors(inputs))
             advance(len(places))
     return Modelled(nll, tokens)
+
+
+# Tracing takes seconds, and a training evaluates after each epoch: the last one is kept.
+@functools.lru_cache(maxsize=1)
+def _answering(task: Task, model: Any) -> Any:
+    return tf.function(
+        lambda inputs: task.answer(model, inputs), input_signature=[_signature(task)]
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _judging(task: Task, model: Any) -> Any:
+    def forward(inputs: Any) -> Any:
+        batch = inputs | {"weights": tf.ones(tf.shape(inputs["input_ids"])[:1])}
+        losses = task.loss(task.logits(model, batch, training=False), batch)
+        weights = task.weights(batch)
+        return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(weights, axis=1)
+
+    return tf.function(forward, input_signature=[_signature(task)])
 
 
 def _signature(task: Task) -> dict[str, Any]:
@@ -118,5 +128,5 @@ def _signature(task: Task) -> dict[str, Any]:
     }
 
 
-def _tensors(inputs: Any) -> dict[str, Any]:
+def _tensors(inputs: Tensors) -> dict[str, Any]:
     return {name: tf.constant(values) for name, values in inputs.items()}

@@ -29,6 +29,7 @@ Process = subprocess.Popen[bytes]
 
 _HOST = "127.0.0.1"
 _POLL_S = 0.1
+_NOTICE_S = 15.0  # until the others have missed the lost one's heartbeats and told their logs
 _STOP_S = 60.0  # until all have agreed on a step, made it and saved the state
 _REFUSED = 3  # exit code of a worker whose quality gate refused
 
@@ -89,6 +90,7 @@ def _attempt(launch: Launch, stop: Callable[[], bool]) -> str | None:
             codes = [worker.poll() for worker in workers]
             for index, code in enumerate(codes):
                 if code is not None and code < 0:
+                    _wait(workers, _NOTICE_S)
                     return f"worker {index} was killed by {signal.Signals(-code).name}"
             for index, code in enumerate(codes):
                 if code:
@@ -129,12 +131,23 @@ def _start(launch: Launch, index: int, addresses: Sequence[str]) -> Process:
 def _stop(launch: Launch, workers: Sequence[Process]) -> None:
     for worker in workers:
         worker.terminate()
-    deadline = time.monotonic() + _STOP_S
+    _wait(workers, _STOP_S)
+    codes = [worker.poll() for worker in workers]
+    if None in codes:
+        raise Interrupted(
+            f"worker {codes.index(None)} did not stop within {_STOP_S:.0f} s and was killed; what "
+            f"was saved last is kept; see the logs in {launch.logs}"
+        )
+    if any(codes):
+        raise Interrupted(f"all workers stopped: {_last_line(launch.log(0))}")
+
+
+def _wait(workers: Sequence[Process], timeout_s: float) -> None:
+    """Until all have ended by themselves, or the time is over."""
+    deadline = time.monotonic() + timeout_s
     for worker in workers:
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(max(0.0, deadline - time.monotonic()))
-    if any(worker.poll() != 0 for worker in workers):
-        raise Interrupted(f"all workers stopped: {_last_line(launch.log(0))}")
 
 
 def _free_addresses(count: int) -> list[str]:

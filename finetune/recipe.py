@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -46,7 +46,7 @@ def _rising_or_none(sizes: tuple[int, ...]) -> tuple[int, ...]:
 Share = Annotated[float, Field(ge=0, le=1)]
 Noise = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-Steps = Annotated[int, Field(ge=1)]
+Step = Annotated[int, Field(ge=2)]
 
 _TEXT_NOISE = ("mask", "delete", "swap", "span")
 _IMAGE_NOISE = ("flip", "rotation", "zoom", "contrast")
@@ -94,6 +94,8 @@ class Data(Section):
     max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     image: Image = Image()
     batch_size: Annotated[int, Field(ge=1)] = 32  # examples a step
+    service: str | None = None  # host:port of `tensorseek data serve`, which then prepares the
+    # training examples; their order is no longer the seed's
 
 
 class Scratch(Section):
@@ -178,7 +180,7 @@ class Logging(Section):
 
     every: Annotated[int, Field(ge=1)] = 10  # steps between two rows of scalars
     histograms: bool = False  # of weights and gradients, once an epoch
-    profile: tuple[Steps, Steps] | None = None  # the first and last step that TensorBoard profiles
+    profile: tuple[Step, Step] | None = None  # the first and last step that TensorBoard profiles
 
 
 class Gates(Section):
@@ -225,9 +227,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problem = _misfit(self)
-        if problem:
-            raise ValueError(problem)
+        problems = list(_misfits(self))
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     def to_yaml(self) -> str:
@@ -246,23 +248,41 @@ class Recipe(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _misfit(recipe: Recipe) -> str | None:
+def _misfits(recipe: Recipe) -> Iterator[str]:
     """What of a recipe does not fit the rest of it."""
-    task, labels = recipe.task, len(recipe.data.labels)
+    profiled = recipe.logging.profile
     if (recipe.base_model is None) == (recipe.scratch is None):
-        return "base_model: give either base_model, or scratch for random weights"
+        yield "base_model: give either base_model, or scratch for random weights"
+    if profiled and profiled[0] > profiled[1]:
+        yield f"logging.profile: {list(profiled)} ends before it begins"
+    if recipe.data.service is not None:
+        yield from _service_misfits(recipe)
+    yield from _task_misfits(recipe)
+
+
+def _task_misfits(recipe: Recipe) -> Iterator[str]:
+    task, labels = recipe.task, len(recipe.data.labels)
     if task == "text-generation":
         if labels:
-            return "data.labels: a language model has none; remove them"
+            yield "data.labels: a language model has none; remove them"
         if recipe.edge.profiles:
-            return "edge.profiles: a language model has no edge bundles; set it to []"
+            yield "edge.profiles: a language model has no edge bundles; set it to []"
     elif labels < 2:
-        return f"data.labels: {task} needs at least 2, got {labels}"
+        yield f"data.labels: {task} needs at least 2, got {labels}"
     defaults = Augment()
     for name in _FOREIGN_NOISE[task]:
         if getattr(recipe.augment, name) != getattr(defaults, name):
-            return f"augment.{name}: is no noise for {task}; remove it"
-    return None
+            yield f"augment.{name}: is no noise for {task}; remove it"
+
+
+def _service_misfits(recipe: Recipe) -> Iterator[str]:
+    if recipe.task == "image-classification":
+        yield "data.service: pictures are decoded in the training process; remove it"
+    if recipe.distribution.strategy in ("multi_worker", "horovod"):
+        yield (
+            f"data.service: with {recipe.distribution.strategy} every process takes its part of "
+            "the same batches, which a service does not give; remove it"
+        )
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

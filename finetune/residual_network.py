@@ -64,6 +64,10 @@ class ResidualNetwork(tf_keras.Model):  # type: ignore[misc]
         self.norm = _norm(widths[-1], "norm")
         self.dropout = tf_keras.layers.Dropout(settings.dropout, seed=seed)
         self.classifier: Any = None
+        self._made_from = {"settings": settings.model_dump(), "seed": seed}
+
+    def get_config(self) -> dict[str, Any]:
+        return dict(self._made_from)
 
     def call(self, pixels: Any, training: bool = False) -> Output:
         x = self.stem(pixels)

@@ -45,9 +45,11 @@ class TrainingState:
         self._writes = writes
         self._model = model
         self._optimizer = optimizer
+        self.saved_step = 0  # of the saved state; 0 when there is none
 
     def save(self, position: Position) -> None:
         """Replaces the saved state."""
+        self.saved_step = len(position.losses)
         if self._writes:
             figures = msgspec.to_builtins(position)
             checkpoint.save(
@@ -68,9 +70,11 @@ class TrainingState:
             folder / checkpoint.WEIGHTS, model=self._model, optimizer=self._optimizer
         )
         try:
-            return msgspec.convert(figures, Position)
+            position = msgspec.convert(figures, Position)
         except msgspec.ValidationError as error:
             raise TrainingError(f"{folder}: {error}. Remove it to train again.") from error
+        self.saved_step = len(position.losses)
+        return position
 
     def save_best(self) -> None:
         """Keeps the weights of now as the best ones."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from finetune import blocks
 from finetune import optimizer as optimizers
 from finetune.distribution import Distribution, fold
 from finetune.dropout import DropoutSeed
@@ -70,7 +71,7 @@ class Step:
         self._distribution = distribution
         self._clip_norm = clip_norm
         self._micro_batches = micro_batches
-        self._blocks = _by_block(model.trainable_variables)
+        self._blocks = blocks.members(model)
         alone = distribution.replicas == 1
         # Loss scaling decides on the host whether to apply a step; XLA can't.
         fuse_update = alone and not optimizers.scales(optimizer)
@@ -79,6 +80,7 @@ class Step:
         )
         self._update = tf.function(self._apply, jit_compile=fuse_update)
         self._spread = tf.function(self._on_all, reduce_retracing=True)
+        self._measure = tf.function(self._gradients_of_all, reduce_retracing=True)
 
     def __call__(self, batch: Any, number: int, wishes: Sequence[bool] = ()) -> Outcome:
         """Trains on one batch.
@@ -94,6 +96,14 @@ class Step:
             return Outcome(**self._update(self._differentiate(batch, index), asked))
         return Outcome(**self._spread(batch, index, asked))
 
+    def gradients(self, batch: Any, number: int) -> list[Any]:
+        """The mean gradients of a batch, as the update would meet them before it clips them.
+
+        Args: see `__call__`.
+        """
+        mean: list[Any] = self._measure(batch, tf.constant(number))
+        return mean
+
     @property
     def compilations(self) -> int:
         """How many shapes forward and backward were traced for (with XLA: compiled for)."""
@@ -107,6 +117,13 @@ class Step:
 
     def _on_one(self, batch: Any, number: Any, wishes: Any) -> dict[str, Any]:
         return self._apply(self._sum_gradients(batch, number), wishes)
+
+    def _gradients_of_all(self, batch: Any, number: Any) -> list[Any]:
+        def on_one(batch: Any, number: Any) -> list[Any]:
+            return self._mean(self._sum_gradients(batch, number), tf.zeros([0]))[-1]
+
+        found = self._distribution.run(on_one, batch, number)
+        return [self._distribution.first(gradient) for gradient in found]
 
     def _sum_gradients(self, batch: Any, number: Any) -> _Sums:
         """Of a replica's part."""
@@ -139,14 +156,18 @@ class Step:
         examples = tf.reduce_sum(batch["weights"])
         return total, count, examples, [gradient * n for gradient in unscaled]
 
-    def _apply(self, sums: _Sums, wishes: Any) -> dict[str, Any]:
+    def _mean(self, sums: _Sums, wishes: Any) -> tuple[Any, Any, Any, list[Any]]:
+        """Over all replicas: wishes, loss, examples, gradients."""
         wishes, total, count, examples, *gradients = self._distribution.sum(
             [wishes, *tf.nest.flatten(sums)]
         )
         n = tf.maximum(count, 1.0)
-        gradients = [gradient / n for gradient in gradients]
+        return wishes, total / n, examples, [gradient / n for gradient in gradients]
+
+    def _apply(self, sums: _Sums, wishes: Any) -> dict[str, Any]:
+        wishes, loss, examples, gradients = self._mean(sums, wishes)
         norm = tf.linalg.global_norm(gradients)
-        blocks = {
+        block_norms = {
             name: tf.linalg.global_norm([gradients[index] for index in members])
             for name, members in self._blocks.items()
         }
@@ -158,20 +179,11 @@ class Step:
         )
         finite = tf.cast(tf.math.is_finite(norm), tf.float32)
         return {
-            "loss": total / n,
+            "loss": loss,
             "examples": examples,
             "gradient_norm": norm,
             "finite": finite,
-            "block_norms": blocks,
+            "block_norms": block_norms,
             "wishes": wishes,
         }
 
-
-def _by_block(variables: Any) -> dict[str, list[int]]:
-    """Positions of the variables of each block: `layer_._3`, `embeddings`, `classifier`, …"""
-    blocks: dict[str, list[int]] = {}
-    for index, variable in enumerate(variables):
-        folders = variable.name.split("/")[1:-1] or [variable.name]
-        numbered = [name for name in folders if name[-1].isdecimal() and "_" in name]
-        blocks.setdefault((numbered or folders)[0], []).append(index)
-    return blocks

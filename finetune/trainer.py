@@ -20,7 +20,7 @@ from typing import Any
 
 import tf_keras
 
-from finetune import blocks, precision, recompute
+from finetune import blocks, health, precision, recompute
 from finetune import distribution as distributions
 from finetune import optimizer as optimizers
 from finetune.distribution import Distribution
@@ -208,7 +208,7 @@ class _Loop:
             is_due = time.monotonic() - self.saved_at > self.recipe.checkpoint.every_s
             outcome = self.step(batch, len(position.losses), wishes=(self.stop(), is_due))
             loss, finite = float(outcome.loss), bool(outcome.finite)
-            self._check(loss, finite)
+            self._check(loss, finite, batch)
             position.losses.append(loss)
             position.learning_rates.append(optimizers.learning_rate(self.optimizer))
             position.skipped += not finite
@@ -217,6 +217,10 @@ class _Loop:
             position.seconds += (now := time.monotonic()) - began
             began = now
             self.watch.step(len(position.losses), outcome)
+            if self.watch.wants_gradients(position.epoch):
+                number = len(position.losses)
+                gradients = self.step.gradients(batch, number)
+                self.watch.gradients(position.epoch, number, gradients)
             advance(count, f"loss {loss:.3f}")
             self._maybe_save(*outcome.wishes.numpy())
         position.epoch += 1
@@ -241,15 +245,21 @@ class _Loop:
         patience, position = self.recipe.schedule.patience, self.position
         return patience is not None and position.epoch - position.best_epoch >= patience
 
-    def _check(self, loss: float, finite: bool) -> None:
-        # Under loss scaling gradients may overflow: the step is skipped and the scale lowered.
-        if math.isfinite(loss) and (finite or optimizers.scales(self.optimizer)):
-            return
+    def _check(self, loss: float, finite: bool, batch: Any) -> None:
         position = self.position
-        what = "gradients are not finite" if math.isfinite(loss) else f"loss is {loss}"
+        scales = optimizers.scales(self.optimizer)
+        what = health.fault(
+            loss, finite=finite, scales=scales, at_random=math.log(self.task.outcomes)
+        )
+        if what is None:
+            return
+        kept = self.state.saved_step
         raise TrainingError(
             f"{what} at step {len(position.losses)} (epoch {position.epoch + 1}, batch "
-            f"{position.step + 1}); lower optimizer.learning_rate, or use precision=float32"
+            f"{position.step + 1}), made of "
+            f"{health.origin(self.task, self.data.train, batch, self.distribution)}. "
+            + (f"The last good state, after step {kept}, is kept. " if kept else "")
+            + "Look at these examples; lower optimizer.learning_rate, or use precision=float32"
         )
 
     def _check_shared(self) -> None:

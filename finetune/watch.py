@@ -6,6 +6,7 @@ and before they are clipped: a callback could not see them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,9 +37,13 @@ class Watch:
     ) -> None:
         self._settings = settings
         self._model = model
+        self._names = _names(model)
         self._optimizer = optimizer
         self._clip_norm = clip_norm
+        self._folder = folder
         self._writes = folder is not None
+        self._measured: set[int] = set()  # epochs whose gradients were
+        self._profiles = False
         self._writer = (
             tf.summary.create_file_writer(str(folder / "logs"))
             if folder
@@ -47,6 +52,7 @@ class Watch:
 
     def step(self, number: int, outcome: Outcome) -> None:
         """Writes a row of scalars every so many steps; `number` counts from 1."""
+        self._profile(number)
         if not self._writes or number % self._settings.every:
             return
         norm = float(outcome.gradient_norm)
@@ -66,13 +72,41 @@ class Watch:
             for name, value in outcome.block_norms.items():
                 tf.summary.scalar(f"gradient/norm/{name}", value)
 
+    def wants_gradients(self, epoch: int) -> bool:
+        """Whether to measure them now: once in an epoch, and in all processes or in none."""
+        return self._settings.histograms and epoch not in self._measured
+
+    def gradients(self, epoch: int, number: int, gradients: Sequence[Any]) -> None:
+        """Writes a histogram of each variable's gradient."""
+        self._measured.add(epoch)
+        with self._writer.as_default(step=number):
+            for name, gradient in zip(self._names, gradients, strict=True):
+                tf.summary.histogram(f"gradients/{name}", gradient)
+
     def epoch(self, number: int, score: float) -> None:
         """Writes what is measured once an epoch, after step `number`."""
         with self._writer.as_default(step=number):
             tf.summary.scalar("dev/score", score)
             if self._settings.histograms:
-                for variable in self._model.trainable_variables:
-                    tf.summary.histogram(f"weights/{variable.name}", variable)
+                for name, variable in zip(
+                    self._names, self._model.trainable_variables, strict=True
+                ):
+                    tf.summary.histogram(f"weights/{name}", variable)
+
+    def _profile(self, number: int) -> None:
+        """Profiles from the end of the step before the first to the end of the last."""
+        if self._folder is None or self._settings.profile is None:
+            return
+        first, last = self._settings.profile
+        if number == first - 1:
+            tf.profiler.experimental.start(str(self._folder / "logs"))
+            self._profiles = True
+        elif number == last and self._profiles:
+            self._stop_profile()
+
+    def _stop_profile(self) -> None:
+        tf.profiler.experimental.stop()
+        self._profiles = False
 
     def __enter__(self) -> Self:
         return self
@@ -83,4 +117,14 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._profiles:  # training ended before the last step to profile
+            self._stop_profile()
         self._writer.close()
+
+
+def _names(model: Any) -> list[str]:
+    """Of the trainable variables, each its own: two layers may have a `kernel`."""
+    names = [str(variable.name).removesuffix(":0") for variable in model.trainable_variables]
+    return [
+        name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)
+    ]

@@ -9,6 +9,7 @@ one of few shapes.
 from __future__ import annotations
 
 import math
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from bundle.preprocess import Ids, TextPreprocessor
+from finetune.data import service
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,15 @@ def training(
     *,
     epoch: int = 0,
     multiple: int = 1,
+    served_by: str | None = None,
 ) -> Any:
     """A tf.data.Dataset of one epoch, in an order that seed and epoch decide.
 
     Args:
         multiple: what each batch's size must be a multiple of; `batch_size` is one. Rows of
             weight 0 fill the last batch of a bucket, and only that one.
+        served_by: address of a tf.data service that hands out the examples, in any order; each
+            comes once, so the batches are as many and as large as without.
 
     Yields:
         `{"input_ids", "attention_mask", "labels", "places", "weights"}`, int32 [B, T], [B, T],
@@ -67,6 +72,8 @@ def training(
     dataset = dataset.map(lambda ids, *rest: (tf.convert_to_tensor(ids), *rest))
     order = np.random.default_rng([seed, epoch]).integers(2**31)
     dataset = dataset.shuffle(len(data), seed=int(order), reshuffle_each_iteration=False)
+    if served_by is not None:
+        dataset = service.distribute(dataset, served_by, f"{uuid.uuid4()}-{epoch}")
     dataset = dataset.bucket_by_sequence_length(
         lambda ids, *_: tf.shape(ids)[0],
         bucket_boundaries=[length + 1 for length in buckets[:-1]],

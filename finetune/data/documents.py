@@ -27,13 +27,8 @@ def read(path: Path) -> list[str]:
     if path.suffix.lower() == ".txt":
         return [_text(path)]
     if path.suffix.lower() == ".jsonl":
-        lines = _text(path).split("\n")
-        rows = [
-            _row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line
-        ]
-        if not rows:
-            raise DataError(f"{path}: is empty; it needs at least one line")
-        return rows
+        lines = _text(path).rstrip("\n").split("\n")
+        return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
     raise DataError(f"{path}: is no text for a language model; give a .txt or .jsonl file")
 
 

@@ -6,6 +6,7 @@ global batch ─► parts ─► run(a replica's step) ─► sum over replicas 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,10 @@ class Distribution:
         """One replica's value of what is the same on all."""
         return value
 
+    def local(self, value: Any) -> list[Any]:
+        """What each replica of this process has of a value."""
+        return [value]
+
     def replica(self) -> Any:
         """Inside `run`: which of the replicas this one is, from 0."""
         return 0
@@ -52,8 +57,12 @@ class Distribution:
         """The mean of a figure that each process measured, the same in all of them."""
         if self.replicas == 1:
             return value
-        total = tf.function(lambda each: self.run(self.sum, [each]))
-        return float(self.first(total(tf.constant(value, tf.float64))[0])) / self.replicas
+        total = self._total(tf.constant(value, tf.float64))
+        return float(self.first(total)) / self.replicas
+
+    @functools.cached_property
+    def _total(self) -> Callable[[Any], Any]:
+        return tf.function(lambda value: self.run(self.sum, [value])[0])  # type: ignore[no-any-return]
 
     def watched(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the loss of another process ends this one with an error that says so.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -59,6 +61,10 @@ class Replicated(Distribution):
         """See the base."""
         return self._strategy.experimental_local_results(value)[0]
 
+    def local(self, value: Any) -> list[Any]:
+        """See the base."""
+        return list(self._strategy.experimental_local_results(value))
+
     def replica(self) -> Any:
         """See the base."""
         return tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -104,4 +110,14 @@ def multi_worker() -> Distribution:
         TrainingError: `TF_CONFIG` is missing or wrong.
     """
     tf_config.check()
-    return Workers(tf.distribute.MultiWorkerMirroredStrategy())
+    with _signal_kept(signal.SIGTERM):
+        return Workers(tf.distribute.MultiWorkerMirroredStrategy())
+
+
+@contextlib.contextmanager
+def _signal_kept(number: signal.Signals) -> Iterator[None]:
+    """TensorFlow's coordination of workers takes SIGTERM: whoever had it gets it back."""
+    yield
+    handler = signal.getsignal(number)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)

@@ -9,4 +9,7 @@ tflite        the edge model, by quantization profile
 flatbuffer    what really is in a .tflite file: dtypes, ops, versions
 gate          float against quantized: publish or refuse
 edge_bundle   the zip a device runs
+onnx          the model for onnxruntime
+onnx_gate     does it answer as TensorFlow does
+tensorrt      an engine for this machine's GPU
 """

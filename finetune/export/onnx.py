@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tensorflow as tf
-import tf2onnx.convert  # type: ignore[import-untyped]
+import tf2onnx.convert
 
 from bundle import atomic
 from bundle.manifest import Manifest

@@ -73,6 +73,11 @@ class Task(Protocol):
         ...
 
     @property
+    def outcomes(self) -> int:
+        """C: how many answers there are to choose from."""
+        ...
+
+    @property
     def assets(self) -> Mapping[str, bytes]:
         """The files that the preprocessor needs, by name."""
         ...

@@ -51,6 +51,10 @@ class ImageClassification:
         self.base_name = self.base.name if self.base else "scratch"
         self.base_model_sha256 = self.base.sha256 if self.base else _sha256(recipe)
 
+    @property
+    def outcomes(self) -> int:
+        return len(self.recipe.data.labels)
+
     def load_data(self) -> TaskData:
         settings = self.recipe.data
         paths = (settings.train, settings.dev, settings.test)

@@ -76,6 +76,7 @@ class TextTask:
             self.recipe.seed,
             epoch=epoch,
             multiple=multiple,
+            served_by=self.recipe.data.service,
         )
 
     def batches(self, split: Encoded, batch_size: int) -> Iterator[tuple[Sequence[int], Tensors]]:

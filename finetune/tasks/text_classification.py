@@ -31,6 +31,10 @@ class TextClassification(TextTask):
     def texts(self) -> Iterable[str]:
         return self._read(0, check=False).texts
 
+    @property
+    def outcomes(self) -> int:
+        return len(self.recipe.data.labels)
+
     def load_data(self) -> TaskData:
         parts = [self._read(place) for place in range(3)]
         train, dev, test = (

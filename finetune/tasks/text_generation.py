@@ -35,6 +35,10 @@ class TextGeneration(TextTask):
     def texts(self) -> Iterable[str]:
         return documents.read(self.recipe.data.train)
 
+    @property
+    def outcomes(self) -> int:
+        return int(Tokenizer.from_buffer(self.base.tokenizer_json).get_vocab_size())
+
     def load_data(self) -> TaskData:
         settings = self.recipe.data
         paths = (settings.train, settings.dev, settings.test)

@@ -28,7 +28,7 @@ from serving.errors import BackendFault, InvalidArgument, UnknownModel
 from serving.gateway.catalog import Catalog
 from serving.gateway.inputs import Input, sort_inputs
 from serving.gateway.published import Model
-from serving.gateway.types import SIGNATURE, Deadline, Execute, Tensors
+from serving.gateway.types import SIGNATURE, Deadline, Execute, ModelKey, Tensors
 
 INLINE_CHARACTERS = 512  # tokenizing these takes less than handing them to a thread
 
@@ -198,20 +198,20 @@ def _finish(model: Model, job: _Job, outputs: Tensors | InvalidArgument) -> dict
     name = model.manifest.signatures[SIGNATURE].outputs[0].name
     logits = outputs.get(name, np.empty(0))
     labels = len(model.manifest.labels) or None  # a language model has none
-    _check_logits(logits, (len(job.places), labels), f"{name} of {model.key}")
+    _check_logits(name, logits, len(job.places), labels, model.key)
     if labels is None:
         return {place: {name: logits[[row]]} for row, place in enumerate(job.places)}
     return dict(zip(job.places, rank_labels(logits, model.manifest.labels), strict=True))
 
 
-def _check_logits(logits: Any, expected: tuple[int, int | None], what: str) -> None:
-    rows, labels = expected
-    sizes = logits.shape == expected or (labels is None and logits.shape[:1] == (rows,))
-    if not sizes or logits.dtype.kind != "f" or logits.ndim != 2:
+def _check_logits(name: str, logits: Any, rows: int, labels: int | None, key: ModelKey) -> None:
+    whole = logits.ndim == 2 and len(logits) == rows and labels in (None, logits.shape[1])
+    if not whole or logits.dtype.kind != "f":
         found = f"{logits.dtype} {list(logits.shape)}" if logits.size else "missing"
-        raise BackendFault(f"{what}: is {found}; must be floats [{rows}, {labels or 'tokens'}]")
+        wanted = f"floats [{rows}, {labels or 'tokens'}]"
+        raise BackendFault(f"{name}: is {found}; {key} must give {wanted}")
     if not np.isfinite(logits).all():
-        raise BackendFault(f"{what}: has values that are not finite")
+        raise BackendFault(f"{name}: {key} gives values that are not finite")
 
 
 def _in_order(outcomes: Mapping[int, Outcome]) -> Sequence[Outcome]:

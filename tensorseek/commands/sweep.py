@@ -53,7 +53,9 @@ def run(recipe: Path, sweep: Path, *, overrides: Sequence[str], runs: Path, as_j
 
 def _show(outcome: Outcome) -> None:
     keys = list(dict.fromkeys(key for row in outcome.rows for key in row.values))
-    table = Table("", *keys, outcome.metric, "examples/s", "seconds", "trial")
+    table = Table()
+    for header in ("", *keys, outcome.metric, "examples/s", "seconds", "trial"):
+        table.add_column(header, overflow="fold")
     for place, row in enumerate(outcome.rows, start=1):
         values = [json.dumps(row.values.get(key)) for key in keys]
         table.add_row(str(place), *map(Text, values), *_result(row, outcome.metric), row.trial)

@@ -40,7 +40,8 @@ def short_data(data: TaskData) -> TaskData:
     """16 training examples of one bucket: two steps of one shape."""
     picks = [index for index, ids in enumerate(data.train.ids) if len(ids) <= 8][:16]
     ids = [data.train.ids[index] for index in picks]
-    return dataclasses.replace(data, train=Encoded(ids, data.train.labels[picks]))
+    texts = tuple(data.train.texts[index] for index in picks)
+    return dataclasses.replace(data, train=Encoded(ids, data.train.labels[picks], texts))
 
 
 @pytest.fixture(scope="session")

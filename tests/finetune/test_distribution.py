@@ -1,22 +1,23 @@
-"""Law: two devices, or two workers, train as one does on the same global batch."""
+"""Law: two devices train as one does on the same global batch; `test_launch` has two workers."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from finetune import distribution, recipe, tf_config
+from finetune import distribution, recipe, tasks, trainer
 from finetune.errors import TrainingError
+from finetune.progress import Silent
+from finetune.trainer import Trained
 
 # Another process: the number of a machine's devices is fixed once TensorFlow has started.
 _TRAIN = """
@@ -24,7 +25,7 @@ import json, sys
 from pathlib import Path
 import finetune
 import tensorflow as tf
-recipe_path, folder, devices, *overrides = sys.argv[1:]
+folder, devices, *overrides = sys.argv[1:]
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices)
@@ -32,95 +33,70 @@ tf.config.set_logical_device_configuration(
 from finetune import recipe, tasks, trainer
 from finetune.progress import Silent
 
-parsed = recipe.load(Path(recipe_path), overrides)
+parsed = recipe.load(Path(folder, "recipe.yaml"), overrides)
 task = tasks.create(parsed)
 trained = trainer.train(task, parsed, task.load_data(), Silent(), folder=Path(folder))
 weights = [float(abs(v.numpy()).sum()) for v in trained.model.trainable_variables]
-print(json.dumps({"losses": trained.losses, "weights": weights, "is_chief": trained.is_chief}))
+print(json.dumps({"losses": trained.losses, "weights": weights}))
 """
 
 
-def start(path: Path, folder: Path, devices: int, *overrides: str, **environment: str) -> Any:
-    command = [sys.executable, "-c", _TRAIN, str(path), str(folder), str(devices), *overrides]
+def start(folder: Path, devices: int, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _TRAIN, str(folder), str(devices), *overrides]
     root = str(Path(__file__).parents[2])
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        env=os.environ | {"PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
 
 
-def finish(child: Any) -> dict[str, Any]:
+def finish(child: subprocess.Popen[str]) -> dict[str, Any]:
     printed, errors = child.communicate(timeout=240)
     assert child.returncode == 0, errors[-2000:]
     figures: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return figures
 
 
-def free_addresses(count: int) -> list[str]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+@dataclass(frozen=True)
+class Both:
+    alone: Trained
+    mirrored: dict[str, Any]
+    logs: list[Path]  # of the latter
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("distribution")
-
-
-@pytest.fixture(scope="module")
-def trainings(tiny_recipe: Any, folder: Path) -> dict[str, dict[str, Any]]:
-    """The same training, spread in each way."""
-    path = folder / "recipe.yaml"
+def both(tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """The same training on one device and on two, which accumulate micro-batches besides."""
+    folder = tmp_path_factory.mktemp("distribution")
     settings = ("schedule.epochs=1", "optimizer.learning_rate=0.003", "head.dropout=0")
-    path.write_text(tiny_recipe(*settings, "logging.every=5").to_yaml())
-    mirrored = (
+    parsed = tiny_recipe(*settings, "logging.every=5")
+    (folder / "recipe.yaml").write_text(parsed.to_yaml())
+    child = start(
+        folder,
+        2,
         "distribution.strategy=mirrored",
         'distribution.devices=["CPU:0", "CPU:1"]',
         "schedule.micro_batches=2",
     )
-    children = {
-        "alone": start(path, folder / "alone", 1),
-        "mirrored": start(path, folder / "mirrored", 2, *mirrored),
-    }
-    found = {name: finish(child) for name, child in children.items()}
-    addresses = free_addresses(2)
-    workers = {
-        f"worker {index}": start(
-            path,
-            folder / "workers",
-            1,
-            "distribution.strategy=multi_worker",
-            TF_CONFIG=tf_config.write(addresses, index),
-        )
-        for index in range(2)
-    }
-    return found | {name: finish(child) for name, child in workers.items()}
+    task = tasks.create(parsed)
+    alone = trainer.train(task, parsed, task.load_data(), Silent())
+    return Both(alone, finish(child), list((folder / "logs").iterdir()))
 
 
-@pytest.mark.parametrize("name", ["mirrored", "worker 0", "worker 1"])
-def test_two_replicas_equal_one(trainings: dict[str, dict[str, Any]], name: str) -> None:
-    alone, found = trainings["alone"], trainings[name]
-    assert len(alone["losses"]) > 10
-    np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-4)
+def test_two_mirrored_devices_equal_one(both: Both) -> None:
+    alone, mirrored = both.alone, both.mirrored
+    weights = [float(abs(v.numpy()).sum()) for v in alone.model.trainable_variables]
+    assert len(alone.losses) > 10
+    np.testing.assert_allclose(mirrored["losses"], alone.losses, rtol=1e-4)
     # Attention does not depend on the bias of its keys, which is moved by rounding alone.
-    np.testing.assert_allclose(found["weights"], alone["weights"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(mirrored["weights"], weights, rtol=1e-4, atol=1e-4)
 
 
-def test_one_process_is_the_chief_and_writes(
-    trainings: dict[str, dict[str, Any]], folder: Path
-) -> None:
-    assert [name for name, found in trainings.items() if found["is_chief"]] == [
-        "alone",
-        "mirrored",
-        "worker 0",
-    ]
-    for name in ("alone", "mirrored", "workers"):
-        assert len(list((folder / name / "logs").iterdir())) == 1
+def test_tensorboard_sees_a_training_on_two_devices(both: Both) -> None:
+    assert len(both.logs) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ def test_answers_keep_the_order_of_the_data_over_all_buckets(
     data = batches.encode(preprocessor, texts, [0] * len(texts))
     task: Any = Echo(preprocessor)
     found = evaluate.predict(
-        task, SimpleNamespace(), data, progress=Silent(), title="", batch_size=batch_size
+        task, object(), data, progress=Silent(), title="", batch_size=batch_size
     )
     assert found.tolist() == [[int(ids.sum()), len(ids)] for ids in data.ids]
 

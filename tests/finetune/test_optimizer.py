@@ -110,3 +110,37 @@ def test_the_rate_follows_the_schedule(variables: list[tf.Variable]) -> None:
         apply(optimizer, variables, [tf.zeros_like(variable) for variable in variables])
         rates.append(float(optimizer.learning_rate))  # what the step just used
     assert rates == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_deeper_variable_moves_less_by_the_layer_decay(policy: Policy) -> None:
+    """Its step and its weight decay alike: as if its own learning rate were smaller."""
+    settings = recipe.Optimizer(learning_rate=RATE, weight_decay=DECAY, layer_decay=0.5)
+    moved = {}
+    for depth in range(3):
+        found = [tf.Variable(tf.ones([2, 3])) for _ in range(3)]
+        optimizer = optimizers.build(settings, SCHEDULE, 10, policy, found, [0, 1, 2])
+        apply(optimizer, found, [tf.ones([2, 3]) for _ in found])
+        assert optimizers.learning_rate(optimizer) == pytest.approx(RATE)
+        moved[depth] = float(1 - found[depth][0, 0])
+    assert moved[1] / moved[2] == pytest.approx(0.5, rel=1e-3)
+    assert moved[0] / moved[2] == pytest.approx(0.25, rel=1e-3)
+
+
+def test_the_layer_decay_of_a_replicated_variable_is_its_own(tmp_path: Any) -> None:
+    """A strategy hands the optimizer each device's copy; a checkpoint must not mind either."""
+    settings = recipe.Optimizer(learning_rate=RATE, weight_decay=0.0, layer_decay=0.5)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        found = [tf.Variable(tf.ones([2, 3])) for _ in range(2)]
+        optimizer = optimizers.build(settings, SCHEDULE, 10, "float32", found, [0, 1])
+
+    @tf.function
+    def step() -> None:
+        gradients = [tf.ones([2, 3]) for _ in found]
+        strategy.run(lambda: apply(optimizer, found, gradients))
+
+    step()
+    shallow, deep = (float(1 - variable.numpy()[0, 0]) for variable in found)
+    assert shallow / deep == pytest.approx(0.5, rel=1e-3)
+    tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "state"))

@@ -21,9 +21,13 @@ import tensorflow as tf
 import tf_keras
 
 from finetune import evaluate, trainer
+from finetune.data import service
+from finetune.distribution import Distribution
+from finetune.dropout import DropoutSeed
 from finetune.errors import Interrupted, TrainingError
 from finetune.precision import Policy
 from finetune.progress import Advance, Silent
+from finetune.step import Step
 from finetune.tasks.base import TaskData
 from finetune.tasks.text_classification import TextClassification
 from finetune.trainer import Trained
@@ -162,8 +166,11 @@ def test_tensorboard_sees_the_training(tiny_recipe: Any, data: TaskData, tmp_pat
     ):
         assert rows[name] == every
     assert len(rows["dev/score"]) == 2
-    assert any(name.startswith("gradient/norm/layer_._0") for name in rows)
-    assert any(name.startswith("weights/") for name in rows)
+    for part in ("embeddings", "block_1", "head"):
+        assert rows[f"gradient/norm/{part}"] == every
+    for kind in ("weights", "gradients"):
+        steps = {tuple(rows[name]) for name in rows if name.startswith(f"{kind}/")}
+        assert [len(each) for each in steps] == [2]  # once an epoch, of every variable
 
 
 def test_a_batch_that_can_not_be_split_is_refused(tiny_recipe: Any, short_data: TaskData) -> None:
@@ -171,9 +178,78 @@ def test_a_batch_that_can_not_be_split_is_refused(tiny_recipe: Any, short_data: 
         short(tiny_recipe, short_data, "schedule.micro_batches=3")
 
 
+def test_the_gradients_that_are_drawn_are_those_of_the_update(
+    task: TextClassification, short_data: TaskData
+) -> None:
+    """Plain descent with a rate of 1 moves the weights by just them."""
+    model = task.build_model()
+    optimizer = tf_keras.optimizers.SGD(1.0)
+    optimizer.build(model.trainable_variables)
+    step = Step(task, model, optimizer, DropoutSeed(model, 0), Distribution(), clip_norm=None)
+    batch = next(iter(task.training_batches(short_data, 0, 1)))
+    gradients = [gradient.numpy() for gradient in step.gradients(batch, 3)]
+    before = [variable.numpy() for variable in model.trainable_variables]
+    step(batch, 3)
+    for gradient, then, now in zip(gradients, before, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(then - now.numpy(), gradient, atol=1e-5)
+
+
+def test_the_steps_that_the_recipe_names_are_profiled(
+    tiny_recipe: Any, short_data: TaskData, tmp_path: Path
+) -> None:
+    for last in (3, 99):  # the second: training ends first
+        recipe = tiny_recipe("schedule.epochs=2", f"logging.profile=[2, {last}]")
+        folder = tmp_path / str(last)
+        trainer.train(TextClassification(recipe), recipe, short_data, Silent(), folder=folder)
+        (profile,) = folder.glob("logs/plugins/profile/*/*.xplane.pb")
+        assert profile.stat().st_size > 1000
+
+
 def test_a_loss_that_is_not_a_number_stops_training(tiny_recipe: Any, short_data: TaskData) -> None:
-    with pytest.raises(TrainingError, match=r"loss is (nan|inf) at step 1 .*; lower optimizer\."):
+    message = (
+        r"loss is (nan|inf) at step 1 .*, made of .*train\.jsonl: example \d+ \('.*'\); "
+        r".*; and 5 more\. Look at these examples; lower optimizer\."
+    )
+    with pytest.raises(TrainingError, match=message):
         short(tiny_recipe, short_data, "optimizer.learning_rate=1e38")
+
+
+def test_a_loss_that_blows_up_keeps_the_last_good_state(
+    tiny_recipe: Any, data: TaskData, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("optimizer.learning_rate=30", "optimizer.clip_norm=null")
+    task = TextClassification(recipe)
+    calls = itertools.count(1)
+    with pytest.raises(Interrupted):
+        trainer.train(task, recipe, data, Silent(), folder=tmp_path, stop=lambda: next(calls) == 2)
+    with pytest.raises(TrainingError, match=r"times that of answering .*after step 2, is kept"):
+        trainer.train(task, recipe, data, Silent(), folder=tmp_path)
+    figures = json.loads((tmp_path / "state" / "trained.json").read_text())
+    assert len(figures["losses"]) == 2
+    assert np.isfinite(figures["losses"]).all()
+
+
+def test_examples_may_come_from_a_tf_data_service(tiny_recipe: Any, data: TaskData) -> None:
+    """In any order, but each once an epoch, in as many batches."""
+    with service.local(2) as address:
+        recipe = tiny_recipe("schedule.epochs=2", f"data.service='{address}'")
+        task = TextClassification(recipe)
+        for epoch in range(2):
+            batches = list(task.training_batches(data, epoch, 1))
+            places = [int(place) for batch in batches for place in batch["places"]]
+            assert sorted(places) == list(range(len(data.train)))
+            assert len(batches) == task.steps(data, epoch)
+        trained = trainer.train(task, recipe, data, Silent())
+    assert trained.examples == 2 * len(data.train)
+    assert max(trained.dev_scores) > 0.6
+
+
+def test_resume_is_refused_where_there_is_nothing_to_take_up(
+    tiny_recipe: Any, data: TaskData, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("checkpoint.resume=true")
+    with pytest.raises(TrainingError, match=r"--resume: there is no unfinished training .* leave"):
+        trainer.train(TextClassification(recipe), recipe, data, Silent(), folder=tmp_path)
 
 
 def test_sigterm_saves_the_state_and_the_same_command_goes_on(

@@ -31,7 +31,10 @@ def never() -> bool:
 def sweep(tiny_recipe: Any, tmp_path: Path) -> Sweep:
     """Runs a sweep of the tiny recipe below the test's folder."""
     recipe, file = tmp_path / "recipe.yaml", tmp_path / "sweep.yaml"
-    recipe.write_text(tiny_recipe("schedule.epochs=1").to_yaml())
+    lines = tiny_recipe().data.train.read_text().splitlines(keepends=True)
+    short = tmp_path / "short.jsonl"  # two steps an epoch, of one shape
+    short.write_text("".join([line for line in lines if line.count(" ") <= 8][:16]))
+    recipe.write_text(tiny_recipe(f"data.train={short}", f"data.dev={short}").to_yaml())
 
     def run(content: object, *overrides: str, stop: Callable[[], bool] = never) -> Outcome:
         file.write_text(yaml.safe_dump(content))
@@ -48,7 +51,7 @@ def sweep(tiny_recipe: Any, tmp_path: Path) -> Sweep:
 
 
 def test_a_stopped_trial_is_taken_up_where_it_was(sweep: Sweep, tmp_path: Path) -> None:
-    content = {"grid": {"schedule.epochs": [6]}}
+    content = {"grid": {"schedule.epochs": [8]}}
 
     def losses() -> list[list[float]]:
         states = (tmp_path / "runs").glob("tiny/sweep-*/*/state/trained.json")
@@ -57,7 +60,7 @@ def test_a_stopped_trial_is_taken_up_where_it_was(sweep: Sweep, tmp_path: Path) 
     with pytest.raises(Interrupted, match="run again to go on from there"):
         sweep(content, stop=lambda: bool(losses()))  # after an epoch
     (before,) = losses()
-    assert len(before) >= 24
+    assert len(before) >= 2
     (folder,) = (tmp_path / "runs").glob("tiny/sweep-*/*/")
     seen: list[list[float]] = []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from bundle.manifest import ImagePreprocess
 from bundle.postprocess import rank_labels
 from bundle.repository import ModelRepository
 from serving.errors import BackendFault, BackendUnavailable, InvalidArgument, UnknownModel
@@ -21,6 +24,7 @@ from serving.gateway.predictor import Answer, Predictor
 from serving.gateway.types import Deadline, Execute, ModelKey, Tensors
 
 LABELS = ("negative", "positive")
+PICTURES = ImagePreprocess(height=4, width=6)
 
 
 async def token_sums(key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tensors:
@@ -37,7 +41,8 @@ async def first_version(name: str) -> frozenset[int]:
 def catalog(tmp_path_factory: pytest.TempPathFactory, publish_plain: Callable[..., int]) -> Catalog:
     models = tmp_path_factory.mktemp("models")
     publish_plain(models)
-    publish_plain(models, name="writer", task="text-generation")
+    publish_plain(models, name="writer", task="text-generation", labels=())
+    publish_plain(models, name="eyes", task="image-classification", preprocess=PICTURES)
     catalog = Catalog(ModelRepository(models), first_version)
     asyncio.run(catalog.refresh())
     return catalog
@@ -158,9 +163,56 @@ def test_a_refusal_is_the_callers_fault_only_for_the_callers_own_tensors(
         ask(catalog, ["good"], refuse_all)
 
 
-def test_text_for_a_model_that_does_something_else_is_refused(catalog: Catalog) -> None:
-    with pytest.raises(InvalidArgument, match=r"inputs\[0\].text: model 'writer' does text-gen"):
-        ask(catalog, ["good"], model="writer")
+def test_a_language_models_answer_is_the_logits_of_each_text(catalog: Catalog) -> None:
+    async def next_tokens(key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tensors:
+        ids = (inputs["input_ids"] * inputs["attention_mask"]).sum(1, keepdims=True)
+        return {"logits": np.float32(ids * np.arange(5))}
+
+    texts = ["good", "a film", "bad plot " * 4]
+    found = ask(catalog, texts, next_tokens, model="writer").outcomes
+    for text, outcome in zip(texts, found, strict=True):
+        (alone,) = ask(catalog, [text], next_tokens, model="writer").outcomes
+        assert isinstance(outcome, Mapping)
+        assert isinstance(alone, Mapping)
+        assert outcome["logits"].shape == (1, 5)
+        np.testing.assert_array_equal(outcome["logits"], alone["logits"])
+
+
+def picture(brightness: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (9, 5), (brightness,) * 3).save(file, "PNG")
+    return file.getvalue()
+
+
+async def brightness(key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tensors:
+    """Bright pictures are positive."""
+    assert inputs["pixels"].dtype == np.uint8
+    assert inputs["pixels"].shape[1:] == (4, 6, 3)
+    mean = inputs["pixels"].mean((1, 2, 3))
+    return {"logits": np.stack([128 - mean, mean - 128], 1).astype(np.float32)}
+
+
+def test_pictures_are_decoded_and_answered_in_order(catalog: Catalog) -> None:
+    pictures = [picture(level) for level in (250, 3, 200, 90, 255, 0)]
+    answer = ask(catalog, pictures, brightness, model="eyes")
+    best = [outcome[0].label for outcome in answer.outcomes]  # type: ignore[index,union-attr]
+    assert best == [LABELS[level > 128] for level in (250, 3, 200, 90, 255, 0)]
+    assert answer.batches == [4, 2]
+
+
+def test_a_picture_that_is_damaged_fails_alone(catalog: Catalog) -> None:
+    """Also one whose damage shows only when it is decoded."""
+    whole = picture(250)
+    inputs = [whole, b"no picture", whole[:-30], "a text", whole]
+    outcomes = ask(catalog, inputs, brightness, model="eyes").outcomes
+    for place, problem in ((1, "is no JPEG"), (2, "is damaged"), (3, "is not what this model")):
+        outcome = outcomes[place]
+        assert isinstance(outcome, InvalidArgument)
+        assert outcome.problem.startswith(problem)
+        assert outcome.field == f"inputs[{place}].{'text' if place == 3 else 'image'}"
+    assert outcomes[0] == outcomes[4]
+    with pytest.raises(InvalidArgument, match=r"inputs\[0\]\.image: is damaged"):
+        ask(catalog, [whole[:-30]], brightness, model="eyes")
 
 
 def test_a_version_that_was_swapped_away_is_replaced_once(

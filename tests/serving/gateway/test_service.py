@@ -87,12 +87,12 @@ def test_results_keep_the_order_of_inputs_over_mixed_lengths(
         (
             inference_pb2.PredictRequest(model="tiny", inputs=[inference_pb2.Input()]),
             Code.INVALID_ARGUMENT,
-            "inputs[0]: is empty; send `text` or `tensors`",
+            "inputs[0]: is empty; send `text`, `image` or `tensors`",
         ),
         (
             inference_pb2.PredictRequest(model="tiny", inputs=[inference_pb2.Input(image=b"x")]),
             Code.INVALID_ARGUMENT,
-            "inputs[0].image: this model takes no image",
+            "inputs[0].image: is not what this model takes; send `text`",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -145,3 +146,22 @@ def test_buckets_without_room_for_a_word_are_refused(tokenizer_json: bytes, last
     with pytest.raises(ManifestError, match=f"{last} tokens hold nothing beside the 2 special"):
         TextPreprocessor(tokenizer_json, spec)
     TextPreprocessor(tokenizer_json, TextPreprocess(buckets=(3,), pad_id=0, max_characters=10))
+
+
+def test_a_picture_is_refused(preprocessor: TextPreprocessor) -> None:
+    with pytest.raises(InputError, match="is not what this model takes; send `text`"):
+        preprocessor([b"\x89PNG"])
+
+
+def test_the_end_that_the_manifest_names_is_kept(
+    tokenizer_json: bytes, tiny_spec: TextPreprocess
+) -> None:
+    text = "good " * 20 + "bad " * 20
+    kept = {}
+    for side in ("first", "last"):
+        spec = msgspec.structs.replace(tiny_spec, keep=side)
+        (ids,) = TextPreprocessor(tokenizer_json, spec).encode([text])
+        assert len(ids) == 16
+        kept[side] = set(ids[1:-1].tolist())
+    assert len(kept["first"]) == len(kept["last"]) == 1
+    assert kept["first"] != kept["last"]

@@ -1,0 +1,148 @@
+"""How fast the movie-sentiment recipe trains, against Keras and PyTorch.
+
+command   make bench-train-speed      (fetches encoder and data, and PyTorch on the first run)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed_job import Job
+from bundle import atomic
+from finetune.data import jsonl
+from finetune.progress import Progress
+from tensorseek import quickstart
+from tensorseek.progress import TerminalProgress
+
+_OUT = Path("build", "train-speed")
+_TORCH = Path("build", "torch-venv")
+_PINS = ("torch==2.13.0", "transformers==4.54.1", "accelerate==1.15.0", "numpy==2.4.6")
+_ROUNDS = 3
+_EXAMPLES = 2048  # of an epoch of a round
+_DEV = 64
+_SEED = 7
+
+Run = dict[str, Any]
+
+
+def main() -> None:
+    """Measures, and prints one JSON line."""
+    progress = TerminalProgress()
+    jobs = _jobs(progress)
+    _install_torch(progress)
+    runs: dict[str, list[Run]] = {name: [] for name in jobs}
+    for _ in range(_ROUNDS):
+        for name, job in jobs.items():
+            with progress.timed(f"time {name}", expected_s=60):
+                runs[name].append(_run(job))
+    speed = {name: statistics.median(map(_steady, found)) for name, found in runs.items()}
+    plain = max(("pytorch", "pytorch_bfloat16"), key=speed.__getitem__)
+    grouped = max(("pytorch_grouped", "pytorch_grouped_bfloat16"), key=speed.__getitem__)
+    whole = {}
+    for name in ("ours", "tf_keras", plain, grouped):
+        with progress.timed(f"train {name}", expected_s=300):
+            whole[name] = _run(_whole(jobs[name]))
+    figures = {
+        "ratio_tf_keras": speed["ours"] / speed["tf_keras"],
+        "ratio_pytorch": speed["ours"] / speed[plain],
+        "ratio_pytorch_grouped": speed["ours"] / speed[grouped],
+        "accuracy": whole["ours"]["accuracy"],
+        **{f"{name}_examples_per_s": value for name, value in speed.items()},
+        **{f"{name}_whole_examples_per_s": _whole_speed(run) for name, run in whole.items()},
+        **{f"{name}_accuracy": run["accuracy"] for name, run in whole.items()},
+    }
+    rounded = {name: round(value, 3) for name, value in figures.items()}
+    print(json.dumps({"benchmark": "train_speed", **rounded}))
+
+
+def _jobs(progress: Progress) -> dict[str, Job]:
+    """Each contender's, for the rounds."""
+    recipe = quickstart.movie_sentiment(Path("data"), progress)
+    random.seed(_SEED)
+    for name, part, count in (("train", recipe.data.train, _EXAMPLES), ("dev", recipe.data.dev, _DEV)):
+        lines = part.read_bytes().splitlines(keepends=True)
+        atomic.write_bytes(_OUT / f"{name}.jsonl", b"".join(random.sample(lines, count)))
+    ours = Job(
+        contender="ours",
+        recipe=str(quickstart.RECIPE),
+        encoder=str(recipe.base_model),
+        train=str(_OUT / "train.jsonl"),
+        dev=str(_OUT / "dev.jsonl"),
+        test=None,
+        labels=list(recipe.data.labels),
+        max_tokens=recipe.data.buckets[-1],
+        batch_size=recipe.data.batch_size,
+        learning_rate=recipe.optimizer.learning_rate,
+        weight_decay=recipe.optimizer.weight_decay,
+        clip_norm=recipe.optimizer.clip_norm or 0.0,
+        warmup=recipe.schedule.warmup,
+        epochs=2,
+        seed=recipe.seed,
+        threads=os.cpu_count() or 1,
+    )
+    pytorch = dataclasses.replace(ours, contender="pytorch")
+    grouped = dataclasses.replace(pytorch, grouped=True)
+    return {
+        "ours": ours,
+        "tf_keras": dataclasses.replace(ours, contender="tf_keras"),
+        "pytorch": pytorch,
+        "pytorch_bfloat16": dataclasses.replace(pytorch, bfloat16=True),
+        "pytorch_grouped": grouped,
+        "pytorch_grouped_bfloat16": dataclasses.replace(grouped, bfloat16=True),
+    }
+
+
+def _whole(job: Job) -> Job:
+    """The recipe's own training, over all examples, with its test."""
+    data = Path("data", "movie-sentiment")
+    paths = {name: str(data / f"{name}.jsonl") for name in ("train", "dev", "test")}
+    return dataclasses.replace(job, **paths)
+
+
+def _install_torch(progress: Progress) -> None:
+    """PyTorch is no dependency of ours: it gets an environment of its own."""
+    done = _TORCH / ".installed"
+    pins = "\n".join(_PINS)
+    if done.is_file() and done.read_text() == pins:
+        return
+    with progress.timed("install PyTorch", expected_s=120):
+        venv.create(_TORCH, with_pip=True, clear=True)
+        pip = [str(_TORCH / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *_PINS], check=True)
+    done.write_text(pins)
+
+
+def _run(job: Job) -> Run:
+    if job.contender == "pytorch":
+        script = Path(__file__).with_name("speed_pytorch.py")
+        command = [str(_TORCH / "bin" / "python"), str(script)]
+    else:
+        command = [sys.executable, "-m", "benchmarks.speed_tensorflow"]
+    done = subprocess.run([*command, job.to_json()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"benchmarks.train_speed: {job.contender}: {done.stderr[-2000:]}")
+    found: Run = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _steady(run: Run) -> float:
+    """Examples a second once everything is compiled: in the last epoch."""
+    return float(run["examples"] / run["epochs_s"][-1])
+
+
+def _whole_speed(run: Run) -> float:
+    """Examples a second from the first step to the last."""
+    return float(run["examples"] * len(run["epochs_s"]) / sum(run["epochs_s"]))
+
+
+if __name__ == "__main__":
+    main()
