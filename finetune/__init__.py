@@ -1,6 +1,6 @@
 """Fine-tuning: from a recipe and data to a published bundle.
 
-recipe     the typed YAML a person writes            errors      what can be wrong, and the fix
+recipe  section  what a person writes              errors      what can be wrong, and the fix
 data/      every format → examples → batches         tasks/      what a model is for, a file each
 head  optimizer  schedule                            trainer     the loop; `step` is one step of it
 precision  which dtype                               state       an unfinished training on disk

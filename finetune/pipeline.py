@@ -18,7 +18,7 @@ from typing import Any
 from bundle import atomic
 from bundle.manifest import Metric
 from bundle.repository import ModelRepository, SavedBundle
-from finetune import checkpoint, precision, state, tasks, trainer
+from finetune import checkpoint, distribution, precision, state, tasks, trainer
 from finetune.errors import GateRefused, LeftToChief
 from finetune.export import edge_bundle, saved_model
 from finetune.export.candidate import Candidate
@@ -80,6 +80,8 @@ class _Job:
 
     def run(self) -> Outcome:
         saved = self._published()
+        if saved is not None:
+            self._leave_to_chief()
         candidate = None
         trained = saved is None
         if saved is None:
@@ -109,7 +111,9 @@ class _Job:
     def _train(self) -> tuple[Candidate, dict[str, Metric]]:
         folder = self.folder / "trained"
         figures = checkpoint.record(folder)
-        if figures is None:
+        if figures is not None:
+            self._leave_to_chief()
+        else:
             atomic.write_bytes(self.folder / "recipe.yaml", self.recipe.to_yaml().encode())
             trained = trainer.train(
                 self.task,
@@ -119,8 +123,7 @@ class _Job:
                 folder=self.folder,
                 stop=self.stop,
             )
-            if not trained.is_chief:
-                raise LeftToChief(f"{self.recipe.name}: trained; the chief worker publishes it")
+            self._leave_to_chief()
             figures = trained.figures()
             checkpoint.save(folder, figures, model=trained.model)
             state.discard(self.folder)
@@ -133,6 +136,10 @@ class _Job:
         drawn = of_task.report(self.task, self.data, candidate.result, figures)
         page.write(self.folder / page.FILE_NAME, drawn)
         return candidate, self._metrics(candidate, figures)
+
+    def _leave_to_chief(self) -> None:
+        if not distribution.is_chief(self.recipe.distribution):
+            raise LeftToChief(f"{self.recipe.name}: trained; the chief worker publishes it")
 
     def _metrics(self, candidate: Candidate, figures: dict[str, Any]) -> dict[str, Metric]:
         data = self.data

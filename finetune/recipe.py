@@ -6,19 +6,19 @@ name. The effective recipe is written beside every output.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import pydantic
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bundle.manifest import Task, check_name
+from finetune import section
 from finetune.errors import RecipeError
+from finetune.section import Section
 
 
 def _model_name(name: str) -> str:
@@ -55,12 +55,6 @@ _FOREIGN_NOISE: dict[Task, tuple[str, ...]] = {
     "image-classification": _TEXT_NOISE,
     "text-generation": (*_TEXT_NOISE, *_IMAGE_NOISE),
 }
-
-
-class Section(BaseModel):
-    """Base of every part of a recipe: immutable and strict."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Image(Section):
@@ -295,14 +289,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: names the file, the key, its value and the fix.
     """
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}. Name a recipe that exists.") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number like 2026-99-99
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: must be a mapping of keys, not {type(content).__name__}")
+    content = section.read(path, "recipe")
     for override in overrides:
         _apply(content, override)
     return parse(content, origin=str(path))
@@ -310,11 +297,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse(content: dict[str, Any], origin: str) -> Recipe:
     """Checks a recipe that is already a mapping; see `load`."""
-    try:
-        return Recipe.model_validate(content)
-    except pydantic.ValidationError as error:
-        problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise RecipeError(f"{origin}: {problems}") from error
+    return section.check(Recipe, content, origin)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -335,24 +318,3 @@ def _apply(content: dict[str, Any], override: str) -> None:
             place[last] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError) as error:
             raise RecipeError(f"--set {override!r}: the value is not YAML") from error
-
-
-def _describe(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        valid = _fields_at(problem["loc"][:-1])
-        nearest = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1, cutoff=0.0)
-        return f"unknown key {where!r}; did you mean {nearest[0]!r}?"
-    if problem["type"] == "missing":
-        return f"key {where!r} is missing; add it"
-    if problem["type"] == "value_error" and not where:
-        return str(problem["ctx"]["error"])
-    fix = "; write it in quotes" if problem["type"] == "string_type" else ""  # YAML: no is False
-    return f"{where}: {problem['msg']}, got {problem['input']!r}{fix}"
-
-
-def _fields_at(loc: Sequence[str | int]) -> list[str]:
-    section: Any = Recipe
-    for part in loc:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)

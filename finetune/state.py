@@ -40,8 +40,10 @@ class TrainingState:
     """
 
     def __init__(self, folder: Path | None, model: Any, optimizer: Any, *, writes: bool) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="tensorseek-state-")
-        self._folder = folder or Path(self._temporary.name)
+        if folder is None:
+            self._own = tempfile.TemporaryDirectory(prefix="tensorseek-state-")  # gone with us
+            folder = Path(self._own.name)
+        self._folder = folder
         self._writes = writes
         self._model = model
         self._optimizer = optimizer

@@ -161,8 +161,9 @@ class Step:
         wishes, total, count, examples, *gradients = self._distribution.sum(
             [wishes, *tf.nest.flatten(sums)]
         )
-        n = tf.maximum(count, 1.0)
-        return wishes, total / n, examples, [gradient / n for gradient in gradients]
+        # Multiplied, not divided: XLA makes products again for each use, but keeps quotients.
+        share = 1.0 / tf.maximum(count, 1.0)
+        return wishes, total * share, examples, [gradient * share for gradient in gradients]
 
     def _apply(self, sums: _Sums, wishes: Any) -> dict[str, Any]:
         wishes, loss, examples, gradients = self._mean(sums, wishes)

@@ -24,6 +24,7 @@ _EXTRAS = {  # top-level module → the extra that brings it
     "onnxruntime": "onnx",
     "packaging": "finetune",
     "pydantic": "finetune",
+    "ray": "ray",
     "tensorflow": "finetune",
     "tensorflow_serving": "backend",
     "tf2onnx": "onnx",

@@ -10,20 +10,17 @@ grid:                                       random:
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import pydantic
-import yaml
 from pydantic import Field, model_validator
 
-from finetune.errors import RecipeError
-from finetune.recipe import Section
+from finetune import section
+from finetune.section import Section
 
 Metric = Literal["score", "accuracy", "macro_f1", "ece", "perplexity"]
 Values = dict[str, Any]  # dotted key of a recipe → its value
@@ -107,32 +104,7 @@ def load(path: Path) -> Space:
     Raises:
         RecipeError: names the file, the key, its value and the fix.
     """
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}. Name a sweep that exists.") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number like 2026-99-99
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    try:
-        return Space.model_validate(content)
-    except pydantic.ValidationError as error:
-        problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise RecipeError(f"{path}: {problems}") from error
-
-
-def _describe(problem: Any) -> str:
-    loc: Sequence[str | int] = problem["loc"]
-    where = ".".join(str(part) for part in loc) or "sweep"
-    if problem["type"] == "extra_forbidden":
-        sections: dict[int, type[Section]] = {1: Space, 2: Random}
-        section = sections.get(len(loc), Range)
-        (nearest,) = difflib.get_close_matches(str(loc[-1]), section.model_fields, 1, cutoff=0.0)
-        return f"unknown key {where!r}; did you mean {nearest!r}?"
-    if problem["type"] == "missing":
-        return f"key {where!r} is missing; add it"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}"
-    return f"{where}: {problem['msg']}, got {problem['input']!r}"
+    return section.check(Space, section.read(path, "sweep"), str(path))
 
 
 def _short(value: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from finetune.scratch import Scratch
 from finetune.tasks.base import TaskData, spread
 
 
-class TextTask:
+class TextTask(abc.ABC):
     """Base of the tasks over texts.
 
     Args:
@@ -54,9 +55,9 @@ class TextTask:
         except ManifestError as error:
             raise ModelError(f"base_model {self.base_name}: {error}") from error
 
+    @abc.abstractmethod
     def texts(self) -> Iterable[str]:
         """Those of the training split, from which a tokenizer is learnt."""
-        raise NotImplementedError
 
     def epoch(self, data: TaskData, epoch: int) -> Encoded:
         """The training split as an epoch sees it."""

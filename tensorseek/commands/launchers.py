@@ -6,11 +6,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from bundle.repository import ModelRepository
 from tensorseek import process
+
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that share each batch, as multi_worker.")
+]
+Launcher = Annotated[Literal["local", "ray"], typer.Option(help="Who starts the workers.")]
+Retries = Annotated[
+    int, typer.Option(min=0, help="How often all workers start again when one is lost.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)

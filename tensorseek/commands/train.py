@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from tensorseek.commands import example, launchers
 from tensorseek.commands import sweep as sweeps
 from tensorseek.commands.options import Json, Models, Runs
 from tensorseek.progress import TerminalProgress
+
+if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from finetune.pipeline import Outcome
 
 app = typer.Typer()
 
@@ -48,15 +51,9 @@ def train(  # noqa: PLR0913, PLR0917 (as many as the options)
         Path | None,
         typer.Option(help="YAML of settings to try; publishes none: see finetune/sweep/space.py."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that share each batch, as multi_worker.")
-    ] = None,
-    launcher: Annotated[
-        Literal["local", "ray"], typer.Option(help="Who starts the workers.")
-    ] = "local",
-    retries: Annotated[
-        int, typer.Option(min=0, help="How often all workers start again when one is lost.")
-    ] = 3,
+    workers: launchers.Workers = None,
+    launcher: launchers.Launcher = "local",
+    retries: launchers.Retries = 3,
     resume: Annotated[
         bool, typer.Option("--resume", help="Fail unless there is an unfinished training.")
     ] = False,
@@ -102,21 +99,26 @@ def train(  # noqa: PLR0913, PLR0917 (as many as the options)
     except LeftToChief as done:
         typer.echo(str(done))
         return
-    trained = outcome.trained or is_new
+    _show(outcome, trained=outcome.trained or is_new, as_json=as_json)
+
+
+def _show(outcome: Outcome, *, trained: bool, as_json: bool) -> None:
     manifest = outcome.saved.manifest
-    answer = {
-        "model": manifest.name,
-        "version": manifest.version,
-        "trained": trained,
-        "accuracy": manifest.metrics["accuracy"].value,
-        "path": str(outcome.saved.path),
-        "edge": [str(path) for path in outcome.edge],
-    }
     if as_json:
+        answer = {
+            "model": manifest.name,
+            "version": manifest.version,
+            "trained": trained,
+            **{name: metric.value for name, metric in manifest.metrics.items()},
+            "path": str(outcome.saved.path),
+            "edge": [str(path) for path in outcome.edge],
+        }
         typer.echo(json.dumps(answer))
         return
     verb = "published" if trained else "is there already:"
     typer.echo(f"{manifest.name} {verb} version {manifest.version} in {outcome.saved.path}")
-    typer.echo(f"test accuracy {answer['accuracy']:.4f}")
+    for name, metric in manifest.metrics.items():
+        interval = "" if metric.low is None else f" ({metric.low:.4g} to {metric.high:.4g})"
+        typer.echo(f"{name} {metric.value:.4g}{interval}")
     for path in outcome.edge:
         typer.echo(f"edge bundle {path}")

@@ -61,7 +61,7 @@ def test_every_linked_file_is_there() -> None:
 
 def test_every_folder_of_the_map_is_there() -> None:
     folders = re.findall(r"^\| `([a-z]+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(folders) == 8
+    assert len(folders) == 9
     for folder in folders:
         assert (ROOT / folder).is_dir()
 
