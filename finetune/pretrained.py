@@ -17,6 +17,8 @@ import tensorflow as tf
 from safetensors import SafetensorError
 
 from bundle import integrity
+from finetune.deepseek import checkpoint
+from finetune.deepseek import config as deepseek
 from finetune.errors import ModelError
 
 # Weights that a checkpoint may lack, since training makes them.
@@ -62,6 +64,9 @@ class Pretrained:
         Raises:
             ModelError: it has no such class in TensorFlow, or its weights are not whole.
         """
+        # transformers has none of DeepSeek's own in TensorFlow.
+        if self.config.get("model_type") in deepseek.FAMILIES:
+            return checkpoint.from_pretrained(self.folder, labels)
         model, info = self._load(kind, labels)
         misshapen = _needed(name for name, *_ in info["mismatched_keys"])
         if misshapen:
