@@ -21,6 +21,9 @@ _OUT = Path("build", "benchmarks")
 _RECIPES = Path(finetune.__file__).parent / "recipes"
 
 
+Figures = dict[str, Any]
+
+
 def run(name: str, write_splits: Callable[[Path], None], *, encoder: bool = False) -> Figures:
     """Trains and publishes a recipe below `build/`, unless that was done; its figures.
 
@@ -32,9 +35,6 @@ def run(name: str, write_splits: Callable[[Path], None], *, encoder: bool = Fals
         return _run(name, write_splits, encoder=encoder)
     except (FinetuneError, FetchError) as error:
         sys.exit(f"benchmarks.{name}: {error}")
-
-
-Figures = dict[str, Any]
 
 
 def _run(name: str, write_splits: Callable[[Path], None], *, encoder: bool) -> Figures:
@@ -58,5 +58,6 @@ def _run(name: str, write_splits: Callable[[Path], None], *, encoder: bool) -> F
         "train_s": round(training["seconds"]),
         "precision": training["policy"],
         "report": str(folder / page.FILE_NAME),
+        "path": str(outcome.saved.path),
         "edge": [str(path) for path in outcome.edge],
     }

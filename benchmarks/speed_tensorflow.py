@@ -5,7 +5,6 @@ Run as a module with a `speed_job.Job` as JSON; prints how it went as JSON.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import time

@@ -15,6 +15,8 @@ one more forward pass. Two things make it cheaper for little memory:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -45,12 +47,12 @@ def checkpoint(model: Any) -> int:
             "set it to false"
         )
     for block in found[:-1]:
-        kept = [_Kept(layer) for layer in block.submodules if _narrows(layer)]
-        block.call = _recomputing(block, block.call, kept)
+        block.call = _recomputing(block, block.call)
     return len(found)
 
 
-def _recomputing(block: Any, original: Any, kept: list[_Kept]) -> Any:
+def _recomputing(block: Any, original: Any) -> Any:
+    narrowing = [layer for layer in block.submodules if _narrows(layer)]
     inside = False
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -59,85 +61,90 @@ def _recomputing(block: Any, original: Any, kept: list[_Kept]) -> Any:
             return original(*args, **kwargs)
         leaves = tf.nest.flatten((args, kwargs))
         places = [index for index, leaf in enumerate(leaves) if tf.is_tensor(leaf)]
-        products = [[] for _ in kept]
-        passes = 0
+        products = _Products(narrowing)
 
         # recompute_grad takes tensors, by position; the rest is closed over. It calls the block,
         # not its `call`: only so the backward pass enters the block's mixed-precision scope.
         def compute(*tensors: Any) -> Any:
-            nonlocal inside, passes
+            nonlocal inside
             filled = list(leaves)
             for index, tensor in zip(places, tensors, strict=True):
                 filled[index] = tensor
             again_args, again_kwargs = tf.nest.pack_sequence_as((args, kwargs), filled)
-            for layer, own in zip(kept, products, strict=True):
-                layer.begin(own, again=passes > 0)
-            inside, passes = True, passes + 1
+            inside = True
             try:
-                return block(*again_args, **again_kwargs)
+                with products.kept():
+                    return block(*again_args, **again_kwargs)
             finally:
                 inside = False
-                for layer in kept:
-                    layer.end()
 
         return tf.recompute_grad(compute)(*(leaves[index] for index in places))
 
     return call
 
 
-class _Kept:
-    """A dense layer that can answer with what it gave before, and has its gradients all the same.
-
-    Those need its input and its weights only, so the product is made once.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-        self._original = layer.call
-        self._call = self._original
-        layer.call = lambda inputs: self._call(inputs)
-
-    def begin(self, products: list[Any], *, again: bool) -> None:
-        """Of a pass through the block: the first fills `products`, one a call; another reads it."""
-        given = iter(products)
-
-        def remember(inputs: Any) -> Any:
-            products.append(self._original(inputs))
-            return products[-1]
-
-        def recall(inputs: Any) -> Any:
-            layer = self._layer
-            weights = [layer.kernel, *([layer.bias] if layer.use_bias else [])]
-            tensors = [tf.convert_to_tensor(weight) for weight in weights]
-            return _product(next(given), inputs, *tensors)
-
-        self._call = recall if again else remember
-
-    def end(self) -> None:
-        """After it."""
-        self._call = self._original
-
-
 def _narrows(layer: Any) -> bool:
     return (
         type(layer) is tf_keras.layers.Dense
+        and layer.built  # some architectures make layers that they never use
         and layer.activation is tf_keras.activations.linear
         and layer.kernel.shape[0] > layer.kernel.shape[1]
     )
 
 
-def _product(known: Any, inputs: Any, kernel: Any, *bias: Any) -> Any:
-    """inputs [.., M] · kernel [M, N] + bias [N] = known [.., N], with its gradients."""
+class _Products:
+    """What dense layers gave in the first pass through a block, and give again in the next.
 
-    @tf.custom_gradient
-    def product(inputs: Any, kernel: Any, *bias: Any) -> Any:
-        def gradient(upstream: Any) -> Any:
+    Their gradients need input and weights only, so the products need not be computed again.
+    """
+
+    def __init__(self, layers: list[Any]) -> None:
+        self._layers = layers
+        self._known: list[Any] = []  # in the order of the calls, which is the same in each pass
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around a pass."""
+        first, known = not self._known, iter(self._known)
+        originals = [layer.call for layer in self._layers]
+        for layer, original in zip(self._layers, originals, strict=True):
+            layer.call = self._noting(original) if first else _recalling(layer, known)
+        try:
+            yield
+        finally:
+            for layer, original in zip(self._layers, originals, strict=True):
+                layer.call = original
+
+    def _noting(self, original: Any) -> Any:
+        def call(inputs: Any) -> Any:
+            product = original(inputs)
+            self._known.append(product)
+            return product
+
+        return call
+
+
+def _recalling(layer: Any, known: Iterator[Any]) -> Any:
+    def call(inputs: Any) -> Any:
+        weights = [layer.kernel, layer.bias] if layer.use_bias else [layer.kernel]
+        # Made tensors here, where mixed precision casts the layer's weights.
+        return _answer(next(known), inputs, *(tf.convert_to_tensor(each) for each in weights))
+
+    return call
+
+
+def _answer(product: Any, inputs: Any, kernel: Any, *bias: Any) -> Any:
+    """`product`, with the gradients of inputs [.., M] · kernel [M, N] + bias [N]."""
+
+    def answer(inputs: Any, kernel: Any, *bias: Any) -> Any:
+        def gradients(upstream: Any) -> tuple[Any, ...]:
             rows = tf.reshape(inputs, [-1, kernel.shape[0]])
-            to_rows = tf.reshape(upstream, [-1, kernel.shape[1]])
-            to_inputs = tf.reshape(tf.matmul(to_rows, kernel, transpose_b=True), tf.shape(inputs))
-            to_kernel = tf.matmul(rows, to_rows, transpose_a=True)
-            return to_inputs, to_kernel, *(tf.raw_ops.BiasAddGrad(out_backprop=to_rows) for _ in bias)
+            by_row = tf.reshape(upstream, [-1, kernel.shape[1]])
+            to_inputs = tf.reshape(tf.matmul(by_row, kernel, transpose_b=True), tf.shape(inputs))
+            to_kernel = tf.matmul(rows, by_row, transpose_a=True)
+            to_bias = (tf.raw_ops.BiasAddGrad(out_backprop=by_row) for _ in bias)
+            return to_inputs, to_kernel, *to_bias
 
-        return tf.identity(known), gradient
+        return tf.identity(product), gradients
 
-    return product(inputs, kernel, *bias)
+    return tf.custom_gradient(answer)(inputs, kernel, *bias)

@@ -35,7 +35,8 @@ class ResidualNetwork(tf_keras.Model):  # type: ignore[misc]
 
     Source:
         He et al.: Identity Mappings in Deep Residual Networks, section 4, pre-activation blocks
-        (arXiv 1603.05027); He et al.: Bag of Tricks, section 4.2, ResNet-D (arXiv 1812.01187);
+        (arXiv 1603.05027); He et al.: Bag of Tricks, section 3.1 (zeros) and 4.2 (ResNet-D)
+        (arXiv 1812.01187);
         Wu and He: Group Normalization, section 3 (arXiv 1803.08494).
     """
 
@@ -61,7 +62,8 @@ class ResidualNetwork(tf_keras.Model):  # type: ignore[misc]
             for stage, width in enumerate(widths)
             for place in range(settings.layers)
         ]
-        self.norm = _norm(widths[-1], "norm")
+        # After the mean: a norm over height and width before it would make all means alike.
+        self.norm = tf_keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
         self.dropout = tf_keras.layers.Dropout(settings.dropout, seed=seed)
         self.classifier: Any = None
         self._made_from = {"settings": settings.model_dump(), "seed": seed}
@@ -73,7 +75,7 @@ class ResidualNetwork(tf_keras.Model):  # type: ignore[misc]
         x = self.stem(pixels)
         for block in self.stack:
             x = block(x, training=training)
-        pooled = tf.reduce_mean(tf.nn.relu(self.norm(x)), axis=[1, 2])
+        pooled = self.norm(tf.reduce_mean(x, axis=[1, 2]))
         return Output(self.classifier(self.dropout(pooled, training=training), training=training))
 
 
@@ -85,7 +87,8 @@ class Block(tf_keras.layers.Layer):  # type: ignore[misc]
         self.first_norm: Any = None  # made when the channels of x are known
         self.first = _convolution(width, stride, 2 * seed, name="first")
         self.second_norm = _norm(width, "second_norm")
-        self.second = _convolution(width, 1, 2 * seed + 1, name="second")
+        # Zeros: a block begins as its shortcut, and a deep network learns as a shallow one does.
+        self.second = _convolution(width, 1, None, name="second")
         self.shortcut = (
             _convolution(width, 1, 3 * seed, kernel=1, name="shortcut") if changes else None
         )
@@ -103,14 +106,18 @@ class Block(tf_keras.layers.Layer):  # type: ignore[misc]
         return kept + self.second(tf.nn.relu(self.second_norm(self.first(active))))
 
 
-def _convolution(width: int, stride: int, seed: int, *, name: str, kernel: int = 3) -> Any:
+def _convolution(
+    width: int, stride: int, seed: int | None, *, name: str, kernel: int = 3
+) -> Any:
     return tf_keras.layers.Conv2D(
         width,
         kernel,
         stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=tf_keras.initializers.HeNormal(seed=seed),
+        kernel_initializer=(
+            "zeros" if seed is None else tf_keras.initializers.HeNormal(seed=seed)
+        ),
         name=name,
     )
 

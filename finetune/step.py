@@ -187,4 +187,3 @@ class Step:
             "block_norms": block_norms,
             "wishes": wishes,
         }
-
