@@ -145,6 +145,9 @@ def _answer(product: Any, inputs: Any, kernel: Any, *bias: Any) -> Any:
             to_bias = (tf.raw_ops.BiasAddGrad(out_backprop=by_row) for _ in bias)
             return to_inputs, to_kernel, *to_bias
 
-        return tf.identity(product), gradients
+        # Else what follows, which needs no more than the product, would run in the forward pass
+        # already, and its results lie there until the backward pass.
+        with tf.control_dependencies([inputs]):
+            return tf.identity(product), gradients
 
     return tf.custom_gradient(answer)(inputs, kernel, *bias)
