@@ -26,7 +26,7 @@ busy machine with AVX512-BF16):
 
 What was tried on top of one another, and is not in the trainer:
 
-    -45   exact GELU by `erf`: `tf.nn.gelu` takes `erfc`, for which TensorFlow has no vector code
+    -45   exact GELU by `erf`: `tf.nn.gelu` takes `erfc`, which is slower here
     -15   dropout masks from 8 random bits an element, not 32; gradients of the summed loss, which
           need not be multiplied by n and divided by it again
     -25   forward and backward of the GELU as one XLA program each

@@ -106,18 +106,14 @@ class Block(tf_keras.layers.Layer):  # type: ignore[misc]
         return kept + self.second(tf.nn.relu(self.second_norm(self.first(active))))
 
 
-def _convolution(
-    width: int, stride: int, seed: int | None, *, name: str, kernel: int = 3
-) -> Any:
+def _convolution(width: int, stride: int, seed: int | None, *, name: str, kernel: int = 3) -> Any:
     return tf_keras.layers.Conv2D(
         width,
         kernel,
         stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=(
-            "zeros" if seed is None else tf_keras.initializers.HeNormal(seed=seed)
-        ),
+        kernel_initializer=("zeros" if seed is None else tf_keras.initializers.HeNormal(seed=seed)),
         name=name,
     )
 

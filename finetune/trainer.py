@@ -20,7 +20,7 @@ from typing import Any
 
 import tf_keras
 
-from finetune import blocks, health, precision, recompute
+from finetune import activation, blocks, health, precision, recompute
 from finetune import distribution as distributions
 from finetune import optimizer as optimizers
 from finetune.distribution import Distribution
@@ -154,6 +154,7 @@ class _Loop:
                 blocks.depths(model),
             )
             dropout = DropoutSeed(model, recipe.seed)
+            activation.quicken(model)
         if recipe.memory.gradient_checkpointing:
             recompute.checkpoint(model)
         if recipe.memory.xla and self.distribution.replicas > 1:
