@@ -15,8 +15,8 @@ def find(model: Any) -> list[Any]:
     lists = [
         list(value)
         for module in (model, *model.submodules)
-        for value in vars(module).values()
-        if _is_stack(value)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and _is_stack(value)  # Keras lists every part in private
     ]
     return max(lists, key=len, default=[])
 
