@@ -45,7 +45,9 @@ def test_the_effective_recipe_lies_beside_the_weights(published: Any) -> None:
     job = published.outcome.saved.manifest.provenance.recipe_sha256
     assert folder.name == job[:16]
     assert recipe.load(folder / "recipe.yaml") == published.recipe
-    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "trained", "logs"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"recipe.yaml", "trained", "logs", "report.html"}
+    assert "tiny" in (folder / "report.html").read_text()
 
 
 def test_a_second_run_does_nothing(published: Any, models: Path, tmp_path: Path) -> None:
