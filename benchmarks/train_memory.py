@@ -3,8 +3,8 @@
 command   make bench-train-memory
 machine   2 cores, no GPU
 date      2026-11-25
-result    memory_ratio 0.445 (5,071 against 2,254 MB), cpu_ratio 1.26 (8.4 against 10.6 s); others
-          used the machine, so step_ratio is still to be measured on an idle one
+result    memory_ratio 0.442 (5,065 against 2,239 MB), step_ratio 1.24 (4.34 against 5.38 s),
+          cpu_ratio 1.24
 
 Each variant trains in processes of its own, in turn, so that one's memory is not the other's; the
 step is the trainer's own, with dropout, loss and AdamW, in float32.
