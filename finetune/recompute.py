@@ -60,11 +60,12 @@ def _recomputing(block: Any, original: Any) -> Any:
         if inside or not kwargs.get("training"):
             return original(*args, **kwargs)
         leaves = tf.nest.flatten((args, kwargs))
-        places = [index for index, leaf in enumerate(leaves) if tf.is_tensor(leaf)]
+        places = [index for index, leaf in enumerate(leaves) if _has_gradient(leaf)]
         products = _Products(narrowing)
 
-        # recompute_grad takes tensors, by position; the rest is closed over. It calls the block,
-        # not its `call`: only so the backward pass enters the block's mixed-precision scope.
+        # recompute_grad takes what has gradients, by position; the rest, masks among it, is closed
+        # over. It calls the block, not its `call`: only so the backward pass enters the block's
+        # mixed-precision scope.
         def compute(*tensors: Any) -> Any:
             nonlocal inside
             filled = list(leaves)
@@ -81,6 +82,10 @@ def _recomputing(block: Any, original: Any) -> Any:
         return tf.recompute_grad(compute)(*(leaves[index] for index in places))
 
     return call
+
+
+def _has_gradient(leaf: Any) -> bool:
+    return tf.is_tensor(leaf) and leaf.dtype.is_floating
 
 
 def _narrows(layer: Any) -> bool:

@@ -47,17 +47,27 @@ def test_a_text_is_answered_alike_alone_and_in_a_batch(model: Any) -> None:
     np.testing.assert_allclose(ask(model, batch)[:1], ask(model, IDS), atol=2e-5)
 
 
+def gradients(model: Any) -> list[Any]:
+    """As the trainer has them: in a graph."""
+
+    @tf.function
+    def step(ids: Any) -> Any:
+        inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.nn.softmax(model(inputs, training=True).logits) ** 2)
+        found = tape.gradient(loss, model.trainable_variables)
+        return [tf.convert_to_tensor(each) for each in found]
+
+    return [each.numpy() for each in step(tf.constant(IDS))]
+
+
 def test_recomputed_blocks_give_the_same_gradients() -> None:
     found = []
     for checkpoints in (False, True):
         model = checkpoint.from_pretrained(GOLDEN / "v3")
         if checkpoints:
             assert recompute.checkpoint(model) == 2
-        inputs = {"input_ids": tf.constant(IDS), "attention_mask": tf.ones_like(IDS)}
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.nn.softmax(model(inputs, training=True).logits) ** 2)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        found.append([tf.convert_to_tensor(each).numpy() for each in gradients])
+        found.append(gradients(model))
     for plain, again in zip(*found, strict=True):
         np.testing.assert_allclose(again, plain, rtol=1e-4, atol=1e-6)
 
