@@ -85,7 +85,7 @@ def _recomputing(block: Any, original: Any) -> Any:
 
 
 def _has_gradient(leaf: Any) -> bool:
-    return tf.is_tensor(leaf) and leaf.dtype.is_floating
+    return bool(tf.is_tensor(leaf) and leaf.dtype.is_floating)
 
 
 def _narrows(layer: Any) -> bool:
