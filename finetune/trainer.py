@@ -121,6 +121,7 @@ class _Loop:
         self.distribution = distribution
         self.stop = stop
         self.policy = policy
+        self.at_random = math.log(task.outcomes)  # once: a language model asks its tokenizer
         self.parts = distribution.replicas * recipe.schedule.micro_batches
         self.model, self.optimizer, self.step = self._build()
         self.state = TrainingState(folder, self.model, self.optimizer, writes=distribution.is_chief)
@@ -249,9 +250,7 @@ class _Loop:
     def _check(self, loss: float, finite: bool, batch: Any) -> None:
         position = self.position
         scales = optimizers.scales(self.optimizer)
-        what = health.fault(
-            loss, finite=finite, scales=scales, at_random=math.log(self.task.outcomes)
-        )
+        what = health.fault(loss, finite=finite, scales=scales, at_random=self.at_random)
         if what is None:
             return
         kept = self.state.saved_step
