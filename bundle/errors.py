@@ -4,6 +4,7 @@ BundleError
   x ManifestError     the manifest does not say what it must
   x IntegrityError    a file is missing or is not the one that was published
   x ArchiveError      a zip is damaged or unsafe to open
+  x SignatureError    nobody who is trusted has signed it; or a key is none
   x GoldenError       the model does not give the answers it was published with
   x RepositoryError   no such model or version, or it can't be published
   x InputError        a raw input can't become tensors
@@ -26,6 +27,10 @@ class IntegrityError(BundleError):
 
 class ArchiveError(BundleError):
     """A zip archive is damaged, too large, or holds an entry that is unsafe to open."""
+
+
+class SignatureError(BundleError):
+    """A signature is missing, does not fit or is of a key that is not trusted; or a key is none."""
 
 
 class GoldenError(BundleError):

@@ -18,7 +18,8 @@ from bundle import golden
 from bundle.errors import ManifestError
 from bundle.manifest import Manifest
 from bundle.postprocess import LabelScore, rank_labels
-from bundle.preprocess import Raw, Tensors
+from bundle.preprocess import ImagePreprocessor, Raw, Tensors
+from bundle.signing import Trusted
 from edge import package, runtime
 from edge.package import EdgePackage
 from edge.runtime import Run, Runtime
@@ -54,9 +55,13 @@ class EdgeRunner:
         self._path = opened.path
         self.manifest: Manifest = opened.manifest
         self.runtime = found
+        self.edge = opened.edge
         self._preprocessor = opened.preprocessor
+        self._golden = opened.golden
         found.check(opened.edge)
-        self._runs = _by_shape(opened, found.load(opened.model, threads))
+        loaded = found.load(opened.model, threads)
+        self.delegated_parts = loaded.delegated_parts
+        self._runs = _by_shape(opened, loaded.signature)
         # A runtime may lack a kernel and answer wrongly without an error: only this shows it.
         difference = golden.check(opened.golden, self.logits, str(opened.path))
         self.verification = Verification(
@@ -67,14 +72,17 @@ class EdgeRunner:
         )
 
     @classmethod
-    def open(cls, path: str | Path, threads: int = 1) -> EdgeRunner:
+    def open(cls, path: str | Path, threads: int = 1, trusted: Trusted | None = None) -> EdgeRunner:
         """Opens, verifies and loads the bundle at `path` with the installed runtime.
+
+        Args:
+            trusted: whose signature it must have; None for a bundle that may have none.
 
         Raises:
             BundleError: the bundle is missing, damaged or answers wrongly.
             EdgeError: no runtime, or one that can't run it.
         """
-        return cls(package.read(Path(path)), runtime.find(), threads)
+        return cls(package.read(Path(path), trusted), runtime.find(), threads)
 
     def logits(self, raw: Raw) -> NDArray[np.float32]:
         """The model's answer to one text, or one encoded picture: float32 [C].
@@ -82,11 +90,27 @@ class EdgeRunner:
         Raises:
             InputError: it is empty, too large, or not what the model takes.
         """
-        tensors: Tensors = self._preprocessor([raw])
+        return self.answer(self._preprocessor([raw]))
+
+    def answer(self, tensors: Tensors) -> NDArray[np.float32]:
+        """The model's answer to one example's tensors, of one of its shapes: float32 [C]."""
         outputs = self._runs[next(iter(tensors.values())).shape](tensors)
         if "logits" not in outputs:
             raise ManifestError(f"{self._path}: the model gives {sorted(outputs)}, not logits")
         return np.asarray(outputs["logits"][0], np.float32)
+
+    def examples(self) -> dict[str, Tensors]:
+        """Inputs for every signature, made of the golden ones and as long as it takes."""
+        if isinstance(self._preprocessor, ImagePreprocessor):
+            return dict.fromkeys(
+                self.manifest.signatures, self._preprocessor(self._golden.images[:1])
+            )
+        long = " ".join(self._golden.texts)
+        ids = self._preprocessor.encode([" ".join([long] * self._preprocessor.spec.buckets[-1])])[0]
+        return {
+            name: self._preprocessor.pad([ids[:tokens]], tokens)
+            for name, (tokens,) in self.manifest.preprocess.variants.items()
+        }
 
     def predict(self, raw: Raw) -> list[LabelScore]:
         """Every label with its probability, the most probable first.

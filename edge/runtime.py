@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ _KNOWN = (
 )
 
 Run = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+_DELEGATED = "DELEGATE"  # the op that stands for a part of the graph
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in a runtime."""
+
+    signature: Callable[[str], Run]  # by its name; what a run returns is the caller's own
+    delegated_parts: int  # of the first signature's graph
 
 
 @dataclass(frozen=True)
@@ -46,21 +56,21 @@ class Runtime:
                 f"TFLite {edge.min_runtime}. Install ai-edge-litert, or use a float32 bundle."
             )
 
-    def load(self, model: bytes, threads: int) -> Callable[[str], Run]:
+    def load(self, model: bytes | Path, threads: int) -> Loaded:
         """Loads a TFLite model.
 
         Args:
+            model: the file's content; or its path, which takes less memory.
             threads: CPU threads of one call.
-
-        Returns:
-            Signature name → a function from named input arrays to named output arrays. What it
-            returns is the caller's own.
 
         Raises:
             RuntimeUnfit: the runtime refuses the model, has not the signature or can't run it.
         """
         try:
-            interpreter = self.interpreter(model_content=model, num_threads=threads)
+            source = (
+                {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
+            )
+            interpreter = self.interpreter(**source, num_threads=threads)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise self._unfit("refuses the model", error) from error
@@ -80,7 +90,8 @@ class Runtime:
 
             return run
 
-        return signature
+        ops = [each["op_name"] for each in interpreter._get_ops_details()]
+        return Loaded(signature, ops.count(_DELEGATED))
 
     def _unfit(self, problem: str, error: Exception) -> RuntimeUnfit:
         reason = " ".join(str(error).split())[:200]

@@ -11,3 +11,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Models = Annotated[Path, typer.Option(help="The model repository.")]
 Runs = Annotated[Path, typer.Option(help="Weights, recipes and logs of training runs.")]
 Gateway = Annotated[str, typer.Option(help="Address of the gateway.")]
+TrustedKeys = Annotated[
+    list[Path] | None,
+    typer.Option("--trusted", help="A public key (.pub), or a folder of them; repeatable."),
+]

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bundle import archive, golden, manifest
-from bundle.errors import ArchiveError, BundleError, IntegrityError, ManifestError
+from bundle import archive, golden, manifest, signing
+from bundle.errors import (
+    ArchiveError,
+    BundleError,
+    IntegrityError,
+    ManifestError,
+    SignatureError,
+)
+from bundle.signing import SigningKey, Trusted
 from edge import package
 
 Rebuild = Callable[..., Path]
@@ -27,6 +34,7 @@ def test_a_published_bundle_opens(bundle: Path, tokenizer_json: bytes) -> None:
     assert opened.path == bundle
     assert (opened.manifest.name, opened.manifest.version) == ("tiny", 1)
     assert opened.edge.profile == "dynamic_int8"
+    assert isinstance(opened.model, bytes)
     assert opened.model[4:8] == b"TFL3"
     assert opened.preprocessor.spec == opened.manifest.preprocess
     assert len(opened.golden.texts) == 8
@@ -108,3 +116,52 @@ def test_more_than_a_device_should_load_is_refused(
 ) -> None:
     monkeypatch.setattr(package, "MAX_BYTES", 1000)
     refused(bundle, ArchiveError, "bytes unpacked, the limit is 1000")
+
+
+def test_an_unpacked_bundle_is_the_same_bundle_and_its_model_a_path(
+    bundle: Path, tmp_path: Path
+) -> None:
+    for name, data in archive.unpack(bundle).items():
+        (tmp_path / name).write_bytes(data)
+    packed, unpacked = package.read(bundle), package.read(tmp_path)
+    assert unpacked.manifest == packed.manifest
+    assert unpacked.golden == packed.golden
+    assert isinstance(unpacked.model, Path)
+    assert unpacked.model.read_bytes() == packed.model
+
+
+def test_an_unpacked_bundle_is_checked_like_a_packed_one(bundle: Path, tmp_path: Path) -> None:
+    files = archive.unpack(bundle)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "more").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="more: not listed in the manifest"):
+        package.read(tmp_path)
+    (tmp_path / "more").unlink()
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
+    with pytest.raises(IntegrityError, match=r"tokenizer\.json: corrupted"):
+        package.read(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ManifestError, match=r"has no manifest\.json"):
+        package.read(tmp_path)
+
+
+def test_a_signature_covers_every_file_through_the_manifest(
+    rebuild: Callable[..., Path], tmp_path: Path
+) -> None:
+    private, public = signing.generate(tmp_path / "keys" / "p")
+    trusted = Trusted.read([public])
+    path = rebuild()
+    with pytest.raises(SignatureError, match="is not signed; sign it: edge sign"):
+        package.read(path, trusted)
+    package.sign(path, SigningKey.read(private))
+    first = path.read_bytes()
+    assert package.read(path, trusted).manifest.name == "tiny"
+    assert package.read(path).manifest.name == "tiny"
+    package.sign(path, SigningKey.read(private))
+    assert path.read_bytes() == first  # signing again changes nothing
+    files = archive.unpack(path)
+    changed = files["manifest.json"].replace(b'"tiny"', b'"evil"')
+    path.write_bytes(archive.pack({**files, "manifest.json": changed}))
+    with pytest.raises(SignatureError, match="does not fit: it was changed"):
+        package.read(path, trusted)

@@ -154,13 +154,13 @@ def test_a_cut_model_is_refused(bundle: Path) -> None:
 
 
 def test_an_unknown_signature_is_refused(bundle: Path) -> None:
-    signature = runtime.find().load(package.read(bundle).model, threads=1)
+    signature = runtime.find().load(package.read(bundle).model, threads=1).signature
     with pytest.raises(RuntimeUnfit, match="finds no signature 'tokens_99' in the model"):
         signature("tokens_99")
 
 
 def test_inputs_that_do_not_fit_are_refused(bundle: Path) -> None:
-    run = runtime.find().load(package.read(bundle).model, threads=1)("tokens_8")
+    run = runtime.find().load(package.read(bundle).model, threads=1).signature("tokens_8")
     ids = np.ones((1, 8), np.int32)
     for wrong in ({"input_ids": ids}, {"input_ids": ids.astype(np.float32), "attention_mask": ids}):
         with pytest.raises(RuntimeUnfit, match="can't run signature 'tokens_8'"):
@@ -169,7 +169,7 @@ def test_inputs_that_do_not_fit_are_refused(bundle: Path) -> None:
 
 def test_answers_are_the_callers_own(bundle: Path) -> None:
     """The interpreter reuses its memory in the next call."""
-    run = runtime.find().load(package.read(bundle).model, threads=1)("tokens_8")
+    run = runtime.find().load(package.read(bundle).model, threads=1).signature("tokens_8")
     mask = np.ones((1, 8), np.int32)
     first = run({"input_ids": np.full((1, 8), 9, np.int32), "attention_mask": mask})["logits"]
     kept = first.copy()
