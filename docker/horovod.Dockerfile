@@ -3,7 +3,7 @@
 #     docker build -f docker/horovod.Dockerfile -t tensorseek-horovod .
 #     docker run --rm -v "$PWD:/work" tensorseek-horovod \
 #         horovodrun -np 2 tensorseek train recipe.yaml --set distribution.strategy=horovod
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm AS build
 # Debian keeps one version of each: a pin would break with its next one.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -23,10 +23,12 @@ RUN /opt/tensorseek/bin/pip install --no-cache-dir -c constraints.txt '.[finetun
 COPY docker/build-horovod docker/build-horovod
 RUN docker/build-horovod /opt/tensorseek
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.14-slim-bookworm
 COPY --from=build /opt/tensorseek /opt/tensorseek
 ENV PATH=/opt/tensorseek/bin:$PATH
 RUN useradd --create-home --uid 1000 tensorseek
 USER 1000
 WORKDIR /work
+# A training is a job: it ends by itself, and its exit code says how.
+HEALTHCHECK NONE
 CMD ["tensorseek", "train", "--help"]

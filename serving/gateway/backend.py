@@ -45,6 +45,8 @@ class Backend:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes + _ENVELOPE_BYTES),
                 ("grpc.max_send_message_length", max_message_bytes + _ENVELOPE_BYTES),
+                # A name may stand for several backends.
+                ("grpc.lb_policy_name", "round_robin"),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
                 # A backend that comes back is found within a second, not within two minutes.
@@ -65,13 +67,19 @@ class Backend:
         )
 
     async def execute(self, key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tensors:
-        """Runs one version of a model on named input tensors.
+        """Runs one version of a model on named input tensors; see `run`."""
+        return await self.run(key, SIGNATURE, inputs, deadline)
+
+    async def run(
+        self, key: ModelKey, signature: str, inputs: Tensors, deadline: Deadline
+    ) -> Tensors:
+        """Runs one signature of one version of a model on named input tensors.
 
         Raises:
             ServingError: what the backend's status means to a caller.
         """
         request = tfs_pb2.PredictRequest(
-            model_spec=_spec(key),
+            model_spec=_spec(key, signature),
             inputs={name: tensors.encode_tfs(array, name) for name, array in inputs.items()},
         )
         try:
@@ -128,9 +136,9 @@ class Backend:
         await self._channel.close(None)
 
 
-def _spec(key: ModelKey) -> tfs_pb2.ModelSpec:
+def _spec(key: ModelKey, signature: str) -> tfs_pb2.ModelSpec:
     version = tfs_pb2.Int64Value(value=key.version)
-    return tfs_pb2.ModelSpec(name=key.name, version=version, signature_name=SIGNATURE)
+    return tfs_pb2.ModelSpec(name=key.name, version=version, signature_name=signature)
 
 
 def _label(key: ModelKey) -> str:

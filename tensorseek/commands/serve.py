@@ -1,4 +1,4 @@
-"""`tensorseek serve backend | serve gateway | up | demo`: what runs until it is stopped."""
+"""`tensorseek serve backend | gateway | config`, `up` and `demo`: what runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -57,6 +57,37 @@ def gateway(
     )
     logs.configure()
     server.run(config)
+
+
+@serve.command(epilog=example("serve config --models models --out config"))
+def config(
+    models: Models = Path("models"),
+    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("config"),
+    base: Annotated[
+        str, typer.Option(help="Where TensorFlow Serving has the model repository.")
+    ] = "/models",
+    max_rows: Annotated[int, typer.Option(help="Of one merged run of a model.")] = 64,
+    threads: Annotated[int, typer.Option(help="Merged runs at once.")] = 2,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Look again after so many seconds, and so on.")
+    ] = None,
+) -> None:
+    """Writes TensorFlow Serving's models.config, batching and monitoring files."""
+    import threading
+    from pathlib import PurePosixPath
+
+    from serving import tfs_config
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    batching = tfs_config.Batching(max_rows=max_rows, threads=threads)
+    repository = ModelRepository(models)
+    while True:
+        for name in tfs_config.write(repository, PurePosixPath(base), out, batching):
+            typer.echo(f"wrote {out / name}")
+        if every is None or stopped.wait(every):
+            return
 
 
 @app.command(epilog=example("up --models models"))

@@ -1,0 +1,205 @@
+"""Laws of the deployment files: valid by their own schemas, and true to the program they start.
+
+No engine and no cluster runs here: these are the checks that need none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import kubernetes_validate
+import pytest
+import yaml
+
+from protos import inference_pb2
+from protos.inference_pb2_grpc import InferenceStub
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+DOCKERFILES = sorted([*DOCKER.glob("*.Dockerfile"), DOCKER / "Dockerfile"])
+MANIFESTS = sorted((DOCKER / "kubernetes").rglob("*.yaml"))
+KUBERNETES = "1.33"
+BASE = DOCKER / "kubernetes" / "base"
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [each for each in yaml.safe_load_all(path.read_text()) if each]
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    assert found, f"{name} is not installed"
+    return found
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_a_dockerfile_passes_hadolint(path: Path) -> None:
+    done = subprocess.run(
+        [tool("hadolint"), str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_runs_as_no_root_and_says_how_it_is(path: Path) -> None:
+    text = path.read_text()
+    assert re.search(r"^USER (?!0|root)", text, re.MULTILINE)
+    assert "HEALTHCHECK" in text
+    for base in re.findall(r"^(?:FROM|ARG \w+=) ?(\S+:\S+)", text, re.MULTILINE):
+        assert re.search(r":v?\d+\.\d+", base), f"{base} is not pinned"
+
+
+def test_compose_fits_its_schema() -> None:
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*command, str(DOCKER / "compose.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_compose_publishes_on_loopback_only_and_mounts_what_is_there() -> None:
+    (compose,) = documents(DOCKER / "compose.yaml")
+    for name, service in compose["services"].items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        for mount in service.get("volumes", ()):
+            source = mount.split(":")[0]
+            assert source.startswith("${MODELS") or (
+                source in compose["volumes"] or (DOCKER / source).exists()
+            )
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_kubernetes_manifest_fits_its_schema(path: Path) -> None:
+    for document in documents(path):
+        kind = document["apiVersion"].split("/")[0]
+        if kind in {"kustomize.config.k8s.io", "kubeflow.org"} or "gpu" in path.parts:
+            continue  # no part of Kubernetes itself; or a patch, which is no whole object
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_kustomize_names_every_manifest_and_every_image() -> None:
+    (found,) = documents(BASE / "kustomization.yaml")
+    others = {path.name for path in BASE.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(found["resources"]) == others
+    used = {container["image"] for _, container in containers()}
+    assert used == {image["name"] for image in found["images"]}
+
+
+def containers() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for path in BASE.glob("*.yaml"):
+        for document in documents(path):
+            if document["kind"] == "Deployment":
+                spec = document["spec"]["template"]["spec"]
+                for container in (*spec.get("initContainers", ()), *spec["containers"]):
+                    yield document["metadata"]["name"], container
+
+
+def test_every_container_is_confined_and_bounded() -> None:
+    for name, container in containers():
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False, name
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+        assert "memory" in container["resources"]["limits"], name
+
+
+def commands() -> Iterator[list[str]]:
+    """What the files have our command line do."""
+    text = (DOCKER / "Dockerfile").read_text()
+    for entry, command in re.findall(r"^ENTRYPOINT (\[.*\])\nCMD (\[.*\])", text, re.MULTILINE):
+        yield [*json.loads(entry), *json.loads(command)]
+    (compose,) = documents(DOCKER / "compose.yaml")
+    config = compose["services"]["config"]
+    yield [*config["entrypoint"], *config["command"]]
+    starts = {"gateway": ["tensorseek", "serve", "gateway"], "demo": ["tensorseek", "demo"]}
+    for name, container in containers():
+        if container["name"] == "config":
+            yield [*container["command"], *container["args"]]
+        elif name in starts:
+            yield [*starts[name], *container["args"]]
+    (job,) = documents(DOCKER / "kubernetes" / "train.yaml")
+    worker = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    yield ["tensorseek", *worker["args"]]
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_our_command_line_takes_what_a_file_starts_it_with(
+    command: list[str], check_parses: Callable[[list[str]], None]
+) -> None:
+    program, *arguments = command
+    assert program == "tensorseek"
+    if "--help" not in arguments:
+        check_parses(arguments)
+
+
+@pytest.fixture
+def metric_names(up: Any) -> set[str]:
+    """What a gateway tells Prometheus after one call of each kind."""
+    import urllib.request
+
+    with grpc.insecure_channel(f"127.0.0.1:{up.ports.gateway}") as channel:
+        request = inference_pb2.PredictRequest(
+            model="tiny", inputs=[inference_pb2.Input(text="a good film")]
+        )
+        InferenceStub(channel).Predict(request, timeout=20)
+    url = f"http://127.0.0.1:{up.ports.http}/metrics"
+    text = urllib.request.urlopen(url, timeout=20).read().decode()
+    return set(re.findall(r"^([a-z_]+)(?:\{| )", text, re.MULTILINE))
+
+
+def expressions() -> Iterator[str]:
+    dashboard = json.loads((DOCKER / "grafana" / "dashboards" / "tensorseek.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"]
+    (rules,) = documents(DOCKER / "prometheus" / "alerts.yml")
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            yield rule["expr"]
+
+
+def test_every_metric_of_dashboard_and_alerts_exists_in_a_live_gateway(
+    metric_names: set[str],
+) -> None:
+    asked = {
+        name
+        for text in expressions()
+        for name in re.findall(r"\b((?:tensorseek|process)_[a-z_]+)", text)
+    }
+    assert asked
+    assert asked <= metric_names
+
+
+def test_dashboard_panels_do_not_overlap_and_ask_a_question() -> None:
+    dashboard = json.loads((DOCKER / "grafana" / "dashboards" / "tensorseek.json").read_text())
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        assert panel["title"].endswith("?")
+        assert panel["description"]
+
+
+def test_prometheus_asks_where_the_backend_is_told_to_answer() -> None:
+    from serving import tfs_config
+
+    (found,) = documents(DOCKER / "prometheus" / "prometheus.yml")
+    jobs = {job["job_name"]: job for job in found["scrape_configs"]}
+    assert jobs["backend"]["metrics_path"] == tfs_config.METRICS_PATH
+    assert found["rule_files"] == ["alerts.yml"]
