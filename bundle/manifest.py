@@ -34,12 +34,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of every part of a manifest: immutable, and strict about unknown fields."""
 
 
+class Quantization(Record, frozen=True, kw_only=True):
+    """What integers of a tensor stand for: scale · (integer − zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
 class TensorSpec(Record, frozen=True, kw_only=True):
     """One input or output of a signature."""
 
     name: str
     dtype: str  # NumPy's name: int32, float32, …
     shape: tuple[int | None, ...]
+    quantization: Quantization | None = None  # None: its values are what they are
 
 
 class Signature(Record, frozen=True, kw_only=True):
@@ -134,6 +142,20 @@ class ImagePreprocess(Record, frozen=True, kw_only=True, tag="image", tag_field=
 Preprocess = TextPreprocess | ImagePreprocess
 
 
+class Generation(Record, frozen=True, kw_only=True):
+    """What a caller must know to have texts written; only for models that can.
+
+    They have the signatures `generate`, `prefill` and `decode`.
+    """
+
+    positions: int  # the most tokens of prompt and answer together
+    end_ids: tuple[int, ...]  # tokens that end a text
+
+    def __post_init__(self) -> None:
+        if self.positions < 1:
+            raise ValueError(f"positions {self.positions} must be at least 1")
+
+
 class Metric(Record, frozen=True, kw_only=True):
     """A measured figure, with what it was measured on."""
 
@@ -158,6 +180,24 @@ class Provenance(Record, frozen=True, kw_only=True):
     created: str  # ISO 8601, UTC
 
 
+class Calibration(Record, frozen=True, kw_only=True):
+    """The examples that showed which numbers flow through a model."""
+
+    split: Literal["train"]
+    examples: int
+    sha256: str  # of their inputs, in order
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    """A way to quantize that was tried, and what it kept on the dev split."""
+
+    step: str
+    settings: dict[str, float]
+    drop: float  # of the accuracy
+    agreement: float  # share of examples with the float model's label
+    passed: bool
+
+
 class EdgeModel(Record, frozen=True, kw_only=True):
     """What only an edge bundle has: the TFLite file and how true it is to the float model."""
 
@@ -167,6 +207,9 @@ class EdgeModel(Record, frozen=True, kw_only=True):
     weight_dtypes: dict[str, int]  # dtype → bytes of constant tensors
     float_ops: dict[str, int]  # ops that compute in float → number of uses
     evaluation: dict[str, float]  # float against quantized, on the test split
+    islands: tuple[str, ...] = ()  # of mixed_int8: the ops that stay float
+    calibration: Calibration | None = None
+    search: tuple[Attempt, ...] = ()  # in the order they were tried; the last one is this model
 
     def __post_init__(self) -> None:
         if not _VERSION.fullmatch(self.min_runtime):
@@ -187,6 +230,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     provenance: Provenance
     files: dict[str, str]  # relative POSIX path → SHA-256
     edge: EdgeModel | None = None
+    generation: Generation | None = None
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/inference.proto\x12\rtensorseek.v1\"V\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x06inputs\x18\x03 \x03(\x0b\x32\x14.tensorseek.v1.Input\"a\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12.\n\x07tensors\x18\x03 \x01(\x0b\x32\x1b.tensorseek.v1.NamedTensorsH\x00\x42\x07\n\x05value\"\x88\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12&\n\x07results\x18\x03 \x03(\x0b\x32\x15.tensorseek.v1.Result\x12\'\n\x07timings\x18\x04 \x01(\x0b\x32\x16.tensorseek.v1.Timings\"\x96\x01\n\x06Result\x12\'\n\x06labels\x18\x01 \x01(\x0b\x32\x15.tensorseek.v1.LabelsH\x00\x12.\n\x07tensors\x18\x02 \x01(\x0b\x32\x1b.tensorseek.v1.NamedTensorsH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.tensorseek.v1.InputErrorH\x00\x42\x07\n\x05value\"3\n\x06Labels\x12)\n\x06labels\x18\x01 \x03(\x0b\x32\x19.tensorseek.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\":\n\nInputError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"F\n\x07Timings\x12\x15\n\rpreprocess_ms\x18\x01 \x01(\x02\x12\x12\n\nbackend_ms\x18\x02 \x01(\x02\x12\x10\n\x08total_ms\x18\x03 \x01(\x02\"\x90\x01\n\x0cNamedTensors\x12\x39\n\x07tensors\x18\x01 \x03(\x0b\x32(.tensorseek.v1.NamedTensors.TensorsEntry\x1a\x45\n\x0cTensorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.tensorseek.v1.Tensor:\x02\x38\x01\"[\n\x06Tensor\x12#\n\x05\x64type\x18\x01 \x01(\x0e\x32\x14.tensorseek.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0f\n\x07strings\x18\x04 \x03(\x0c\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.tensorseek.v1.ModelSummary\"U\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\x17\n\x0fserving_version\x18\x04 \x01(\x03\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"f\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x15\n\rmanifest_json\x18\x05 \x01(\t*\xcd\x01\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT64\x10\x02\x12\x11\n\rDTYPE_FLOAT16\x10\x03\x12\x0e\n\nDTYPE_INT8\x10\x04\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x05\x12\x0f\n\x0b\x44TYPE_INT16\x10\x06\x12\x0f\n\x0b\x44TYPE_INT32\x10\x07\x12\x0f\n\x0b\x44TYPE_INT64\x10\x08\x12\x0e\n\nDTYPE_BOOL\x10\t\x12\x10\n\x0c\x44TYPE_STRING\x10\n2\xf5\x01\n\tInference\x12H\n\x07Predict\x12\x1d.tensorseek.v1.PredictRequest\x1a\x1e.tensorseek.v1.PredictResponse\x12Q\n\nListModels\x12 .tensorseek.v1.ListModelsRequest\x1a!.tensorseek.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.tensorseek.v1.GetModelRequest\x1a\x1f.tensorseek.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/inference.proto\x12\rtensorseek.v1\"V\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x06inputs\x18\x03 \x03(\x0b\x32\x14.tensorseek.v1.Input\"a\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12.\n\x07tensors\x18\x03 \x01(\x0b\x32\x1b.tensorseek.v1.NamedTensorsH\x00\x42\x07\n\x05value\"\x88\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12&\n\x07results\x18\x03 \x03(\x0b\x32\x15.tensorseek.v1.Result\x12\'\n\x07timings\x18\x04 \x01(\x0b\x32\x16.tensorseek.v1.Timings\"\x96\x01\n\x06Result\x12\'\n\x06labels\x18\x01 \x01(\x0b\x32\x15.tensorseek.v1.LabelsH\x00\x12.\n\x07tensors\x18\x02 \x01(\x0b\x32\x1b.tensorseek.v1.NamedTensorsH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.tensorseek.v1.InputErrorH\x00\x42\x07\n\x05value\"3\n\x06Labels\x12)\n\x06labels\x18\x01 \x03(\x0b\x32\x19.tensorseek.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\":\n\nInputError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"F\n\x07Timings\x12\x15\n\rpreprocess_ms\x18\x01 \x01(\x02\x12\x12\n\nbackend_ms\x18\x02 \x01(\x02\x12\x10\n\x08total_ms\x18\x03 \x01(\x02\"\x92\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12)\n\x08sampling\x18\x06 \x01(\x0b\x32\x17.tensorseek.v1.Sampling\"u\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_k\x18\x02 \x01(\x05\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\x04 \x01(\x02\x12\x11\n\x04seed\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x8c\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12.\n\x0bstop_reason\x18\x03 \x01(\x0e\x32\x19.tensorseek.v1.StopReason\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.tensorseek.v1.Usage\"\\\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x12\n\nnew_tokens\x18\x02 \x01(\x05\x12\x16\n\x0e\x66irst_token_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\"\x90\x01\n\x0cNamedTensors\x12\x39\n\x07tensors\x18\x01 \x03(\x0b\x32(.tensorseek.v1.NamedTensors.TensorsEntry\x1a\x45\n\x0cTensorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.tensorseek.v1.Tensor:\x02\x38\x01\"[\n\x06Tensor\x12#\n\x05\x64type\x18\x01 \x01(\x0e\x32\x14.tensorseek.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0f\n\x07strings\x18\x04 \x03(\x0c\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.tensorseek.v1.ModelSummary\"U\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\x17\n\x0fserving_version\x18\x04 \x01(\x03\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"f\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x15\n\rmanifest_json\x18\x05 \x01(\t*l\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTOP_REASON_END\x10\x01\x12\x14\n\x10STOP_REASON_STOP\x10\x02\x12\x16\n\x12STOP_REASON_LENGTH\x10\x03*\xcd\x01\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT64\x10\x02\x12\x11\n\rDTYPE_FLOAT16\x10\x03\x12\x0e\n\nDTYPE_INT8\x10\x04\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x05\x12\x0f\n\x0b\x44TYPE_INT16\x10\x06\x12\x0f\n\x0b\x44TYPE_INT32\x10\x07\x12\x0f\n\x0b\x44TYPE_INT64\x10\x08\x12\x0e\n\nDTYPE_BOOL\x10\t\x12\x10\n\x0c\x44TYPE_STRING\x10\n2\xc4\x02\n\tInference\x12H\n\x07Predict\x12\x1d.tensorseek.v1.PredictRequest\x1a\x1e.tensorseek.v1.PredictResponse\x12M\n\x08Generate\x12\x1e.tensorseek.v1.GenerateRequest\x1a\x1f.tensorseek.v1.GenerateResponse0\x01\x12Q\n\nListModels\x12 .tensorseek.v1.ListModelsRequest\x1a!.tensorseek.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.tensorseek.v1.GetModelRequest\x1a\x1f.tensorseek.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NAMEDTENSORS_TENSORSENTRY']._loaded_options = None
   _globals['_NAMEDTENSORS_TENSORSENTRY']._serialized_options = b'8\001'
-  _globals['_DTYPE']._serialized_start=1320
-  _globals['_DTYPE']._serialized_end=1525
+  _globals['_STOPREASON']._serialized_start=1824
+  _globals['_STOPREASON']._serialized_end=1932
+  _globals['_DTYPE']._serialized_start=1935
+  _globals['_DTYPE']._serialized_end=2140
   _globals['_PREDICTREQUEST']._serialized_start=41
   _globals['_PREDICTREQUEST']._serialized_end=127
   _globals['_INPUT']._serialized_start=129
@@ -51,22 +53,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INPUTERROR']._serialized_end=675
   _globals['_TIMINGS']._serialized_start=677
   _globals['_TIMINGS']._serialized_end=747
-  _globals['_NAMEDTENSORS']._serialized_start=750
-  _globals['_NAMEDTENSORS']._serialized_end=894
-  _globals['_NAMEDTENSORS_TENSORSENTRY']._serialized_start=825
-  _globals['_NAMEDTENSORS_TENSORSENTRY']._serialized_end=894
-  _globals['_TENSOR']._serialized_start=896
-  _globals['_TENSOR']._serialized_end=987
-  _globals['_LISTMODELSREQUEST']._serialized_start=989
-  _globals['_LISTMODELSREQUEST']._serialized_end=1008
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1010
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1075
-  _globals['_MODELSUMMARY']._serialized_start=1077
-  _globals['_MODELSUMMARY']._serialized_end=1162
-  _globals['_GETMODELREQUEST']._serialized_start=1164
-  _globals['_GETMODELREQUEST']._serialized_end=1213
-  _globals['_GETMODELRESPONSE']._serialized_start=1215
-  _globals['_GETMODELRESPONSE']._serialized_end=1317
-  _globals['_INFERENCE']._serialized_start=1528
-  _globals['_INFERENCE']._serialized_end=1773
+  _globals['_GENERATEREQUEST']._serialized_start=750
+  _globals['_GENERATEREQUEST']._serialized_end=896
+  _globals['_SAMPLING']._serialized_start=898
+  _globals['_SAMPLING']._serialized_end=1015
+  _globals['_GENERATERESPONSE']._serialized_start=1018
+  _globals['_GENERATERESPONSE']._serialized_end=1158
+  _globals['_USAGE']._serialized_start=1160
+  _globals['_USAGE']._serialized_end=1252
+  _globals['_NAMEDTENSORS']._serialized_start=1255
+  _globals['_NAMEDTENSORS']._serialized_end=1399
+  _globals['_NAMEDTENSORS_TENSORSENTRY']._serialized_start=1330
+  _globals['_NAMEDTENSORS_TENSORSENTRY']._serialized_end=1399
+  _globals['_TENSOR']._serialized_start=1401
+  _globals['_TENSOR']._serialized_end=1492
+  _globals['_LISTMODELSREQUEST']._serialized_start=1494
+  _globals['_LISTMODELSREQUEST']._serialized_end=1513
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1515
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1580
+  _globals['_MODELSUMMARY']._serialized_start=1582
+  _globals['_MODELSUMMARY']._serialized_end=1667
+  _globals['_GETMODELREQUEST']._serialized_start=1669
+  _globals['_GETMODELREQUEST']._serialized_end=1718
+  _globals['_GETMODELRESPONSE']._serialized_start=1720
+  _globals['_GETMODELRESPONSE']._serialized_end=1822
+  _globals['_INFERENCE']._serialized_start=2143
+  _globals['_INFERENCE']._serialized_end=2467
 # @@protoc_insertion_point(module_scope)

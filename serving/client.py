@@ -19,12 +19,14 @@ from bundle.manifest import Manifest
 from bundle.postprocess import LabelScore
 from protos import inference_pb2
 from protos.inference_pb2_grpc import InferenceStub
-from serving import tensors
+from serving import generation, tensors
 from serving.errors import InvalidArgument, ServingError, error_of
+from serving.generation import Generation, Sampling
 
 Result = Sequence[LabelScore] | Mapping[str, NDArray[Any]] | ServingError
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_GREEDY = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,42 @@ class Client:
                 total_ms=response.timings.total_ms,
             ),
         )
+
+    def generate(
+        self,
+        model: str,
+        prompt: str,
+        *,
+        max_new_tokens: int = 0,
+        stop: Sequence[str] = (),
+        sampling: Sampling = _GREEDY,
+        version: int = 0,
+    ) -> Generation:
+        """Has a language model write on from a prompt.
+
+        Args:
+            max_new_tokens: 0 for as many as the gateway allows and the model's context holds.
+            stop: texts that end the answer.
+            version: 0 for the served one.
+
+        Returns:
+            The text, piece by piece as it comes.
+
+        Raises:
+            InvalidArgument: the prompt is not Unicode, or a number is out of range.
+        """
+        try:
+            request = generation.request(
+                model,
+                prompt,
+                max_new_tokens=max_new_tokens,
+                stop=tuple(stop),
+                sampling=sampling,
+                version=version,
+            )
+        except (UnicodeEncodeError, ValueError) as error:
+            raise InvalidArgument("request", f"can't be sent: {error}") from error
+        return Generation(self._stub.Generate(request, timeout=self._timeout_s))
 
     def models(self) -> list[ModelSummary]:
         """Every model that is published, by name."""

@@ -11,7 +11,18 @@ import traceback
 
 import typer
 
-from tensorseek.commands import data, doctor, edge, evaluate, export, models, predict, serve, train
+from tensorseek.commands import (
+    data,
+    doctor,
+    edge,
+    evaluate,
+    export,
+    generate,
+    models,
+    predict,
+    serve,
+    train,
+)
 
 _OURS = ("bundle", "edge", "finetune", "serving", "tensorseek")
 _EXTRAS = {  # top-level module → the extra that brings it
@@ -40,7 +51,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (train.app, doctor.app, evaluate.app, export.app, models.app, serve.app, predict.app):
+for group in (
+    train.app,
+    doctor.app,
+    evaluate.app,
+    export.app,
+    models.app,
+    serve.app,
+    predict.app,
+    generate.app,
+):
     app.registered_commands += group.registered_commands
     app.registered_groups += group.registered_groups
 app.add_typer(data.app, name="data")

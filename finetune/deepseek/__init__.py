@@ -8,6 +8,11 @@
     DeepSeek-V2, V2-Lite, Coder-V2                   latent attention; experts by softmax
     DeepSeek-V3, R1                                  latent attention; experts by sigmoid, YaRN
 
-config  rotary  layers  attention  latent_attention  feed_forward  experts  decoder
-safetensors_file  weights  checkpoint
+config  visible  rotary  layers  attention  latent_attention  feed_forward  experts  decoder
+safetensors_file  weights  checkpoint     auto  registration: for transformers' auto classes
+lora  adapter: low-rank fine-tuning       balance: the experts' load
 """
+
+from finetune.deepseek import registration
+
+registration.register()

@@ -16,7 +16,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from finetune.deepseek import rotary
+from finetune.deepseek import cache, rotary
+from finetune.deepseek.cache import Parts
 from finetune.deepseek.config import DecoderConfig
 from finetune.deepseek.layers import projection
 
@@ -45,18 +46,51 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
             positions: int32 [B, T].
             visible: bool [B, T, T]: which tokens (last axis) each token may read.
         """
-        cosine, sine = rotary.tables(self._rope, self._features, positions)
-        q = rotary.turn(self._split(self.q_proj(x)), cosine, sine, interleaved=False)
-        k = rotary.turn(self._split(self.k_proj(x)), cosine, sine, interleaved=False)
-        v = self._split(self.v_proj(x))
+        return self._read(*self._project(x, positions), visible)
+
+    def prefill(self, x: Any, positions: Any, visible: Any) -> tuple[Any, Parts]:
+        """As `call`, and what is to be remembered of the tokens; see `cache`."""
+        q, k, v = self._project(x, positions)
+        return self._read(q, k, v, visible), (by_group(k), by_group(v))
+
+    def prepared(self) -> Parts:
+        """What every `step` needs of the weights in another form: nothing."""
+        return ()
+
+    def step(
+        self, x: Any, position: Any, readable: Any, memory: Parts, column: Any, prepared: Parts
+    ) -> tuple[Any, Parts]:
+        """One more token of each text, and the memory with it.
+
+        Args:
+            x: [B, hidden].
+            position: int32 [B].
+            readable: bool [B, S]: which columns it may read, its own included.
+            memory: S columns.
+            column: int32 []: which one is the token's own.
+            prepared: what `prepared` gave.
+        """
+        del prepared
+        q, k, v = self._project(x, position[:, None])
+        keys = cache.write(memory[0], by_group(k), column)
+        values = cache.write(memory[1], by_group(v), column)
+        shared = self._heads // self._groups
+        q = tf.reshape(q, [-1, self._groups, shared, self._features])
+        read = attend_cached(q, keys, values, readable, 1 / math.sqrt(self._features))
+        read = tf.reshape(read, [-1, self._heads * self._features])
+        return self.o_proj(read), (keys, values)
+
+    def _project(self, x: Any, positions: Any) -> tuple[Any, Any, Any]:
+        """Queries, keys and values: [B, T, heads, D], the first two turned."""
+        angles = rotary.tables(self._rope, self._features, positions)
+        q = rotary.turn(split(self.q_proj(x), self._heads), *angles, interleaved=False)
+        k = rotary.turn(split(self.k_proj(x), self._groups), *angles, interleaved=False)
+        return q, k, split(self.v_proj(x), self._groups)
+
+    def _read(self, q: Any, k: Any, v: Any, visible: Any) -> Any:
         shared = self._heads // self._groups
         k, v = tf.repeat(k, shared, axis=2), tf.repeat(v, shared, axis=2)
         return self.o_proj(attend(q, k, v, visible, 1 / math.sqrt(self._features)))
-
-    def _split(self, x: Any) -> Any:
-        shape = tf.shape(x)
-        heads = x.shape[-1] // self._features
-        return tf.reshape(x, [shape[0], shape[1], heads, self._features])
 
 
 def attend(q: Any, k: Any, v: Any, visible: Any, scale: float) -> Any:
@@ -75,3 +109,31 @@ def attend(q: Any, k: Any, v: Any, visible: Any, scale: float) -> Any:
     read = tf.einsum("bhts,bshe->bthe", tf.cast(tf.nn.softmax(scores), v.dtype), v)
     shape = tf.shape(read)
     return tf.reshape(read, [shape[0], shape[1], read.shape[2] * read.shape[3]])
+
+
+def attend_cached(q: Any, keys: Any, values: Any, readable: Any, scale: float) -> Any:
+    """As `attend`, of one token a text, over what is remembered.
+
+    Args:
+        q: [B, G, Q, D]: the Q heads of a group read the same keys.
+        keys: [B, G, S, D]; `values` [B, G, S, E].
+        readable: bool [B, S].
+
+    Returns:
+        [B, G, Q, E], of the dtype of `values`.
+    """
+    scores = tf.cast(tf.matmul(q, keys, transpose_b=True), tf.float32) * scale
+    scores = tf.where(readable[:, None, None], scores, _MASKED)
+    return tf.matmul(tf.cast(tf.nn.softmax(scores), values.dtype), values)
+
+
+def split(x: Any, heads: int) -> Any:
+    """[B, T, heads · D], or of one token a text [B, heads · D] → [B, T, heads, D]."""
+    shape = tf.shape(x)
+    tokens = shape[1] if x.shape.rank == 3 else 1
+    return tf.reshape(x, [shape[0], tokens, heads, x.shape[-1] // heads])
+
+
+def by_group(x: Any) -> Any:
+    """[B, T, G, D] → [B, G, T, D]."""
+    return tf.transpose(x, [0, 2, 1, 3])

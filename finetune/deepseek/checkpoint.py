@@ -1,16 +1,18 @@
 """Checkpoints in Hugging Face's format → models, and back.
 
     config.json  model.safetensors, or model-00001-of-00007.safetensors … with an index
-        tensor by tensor: read ─► FP8 unpacked ─► float32 ─► its variable
+        rows by rows: read ─► FP8 unpacked ─► into its variable, of that one's dtype
 
-One tensor at a time is in memory beside the model.
+A few rows of one tensor are in memory beside the model.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from safetensors.numpy import save_file
 from bundle import atomic
 from finetune.deepseek import config as configs
 from finetune.deepseek import weights
-from finetune.deepseek.config import DecoderConfig
+from finetune.deepseek.config import DecoderConfig, Reference
 from finetune.deepseek.decoder import CausalLM, SequenceClassifier
 from finetune.deepseek.safetensors_file import SafetensorsFile
 from finetune.deepseek.weights import Place
@@ -32,41 +34,63 @@ _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _SCALE = "_scale_inv"  # of FP8 weights: one for each block of 128 × 128
 _FP8_BLOCK = 128
+_PIECE = 16 * 2**20  # numbers
+_HEAD = "score."  # of a classifier
 _SHOWN = 5  # names in an error
 _FREQUENCIES = re.compile(r"\.rotary_emb\.inv_freq$")  # of old checkpoints; computed here
 
 
-def from_pretrained(folder: Path, labels: Sequence[str] = ()) -> Any:
-    """A model with a checkpoint's weights.
+def from_pretrained(
+    folder: Path, labels: Sequence[str] = (), reference: Reference = "deepseek"
+) -> Any:
+    """A model with a checkpoint's weights, of the dtype that the precision policy wants.
 
     Args:
         labels: with labels a `SequenceClassifier`, whose head is new unless the checkpoint has
             one of that size; without, a `CausalLM`.
+        reference: whom to follow where they differ; see `config`.
 
     Raises:
         ModelError: names every tensor that is missing, not expected, or of another shape.
     """
-    config = configs.read(folder)
+    config = replace(configs.read(folder, reference), labels=tuple(labels))
     model: Any = SequenceClassifier(config, len(labels)) if labels else CausalLM(config)
-    token = tf.ones([1, 1], tf.int32)
-    model({"input_ids": token, "attention_mask": token})  # makes the variables
-    _load(folder, {place.name: place for place in weights.places(model)}, config)
+    fill(model, folder)
     return model
 
 
-def save_pretrained(model: Any, content: dict[str, Any], folder: Path) -> None:
-    """Writes a float32 checkpoint that transformers loads.
+def fill(model: Any, folder: Path) -> None:
+    """Makes the variables of a new model, with a checkpoint's weights; see `from_pretrained`."""
+    token = tf.ones([1, 1], tf.int32)
+    with tf.variable_creator_scope(_empty):
+        model({"input_ids": token, "attention_mask": token})
+    _load(folder, {place.name: place for place in weights.places(model)}, model.config)
 
-    Args:
-        content: of `config.json`.
-    """
+
+def save_pretrained(model: Any, folder: Path) -> None:
+    """Writes a checkpoint that transformers loads."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {place.name: place.value() for place in weights.places(model)}
     unfinished = folder / f".{_SINGLE}"
     save_file(tensors, str(unfinished), metadata={"format": "pt"})
     unfinished.rename(folder / _SINGLE)
-    text = json.dumps(content | {"torch_dtype": "float32"}, indent=2)
+    dtype = {"torch_dtype": tensors["model.embed_tokens.weight"].dtype.name}
+    text = json.dumps(_content(model.config) | dtype, indent=2)
     atomic.write_bytes(folder / "config.json", text.encode())
+
+
+def _content(config: DecoderConfig) -> dict[str, Any]:
+    """Of `config.json`."""
+    content = {key: value for key, value in config.source.items() if key != "quantization_config"}
+    if config.labels:
+        content |= {"id2label": config.id2label, "label2id": config.label2id}
+    return content
+
+
+def _empty(create: Callable[..., Any], **settings: Any) -> Any:
+    """Makes a variable of zeros: drawing what is overwritten takes time, and memory twice."""
+    shape, dtype = settings["shape"], settings["dtype"]
+    return create(**settings | {"initial_value": lambda: tf.zeros(shape, dtype)})
 
 
 def _load(folder: Path, wanted: dict[str, Place], config: DecoderConfig) -> None:
@@ -80,18 +104,21 @@ def _load(folder: Path, wanted: dict[str, Place], config: DecoderConfig) -> None
             if place is None:
                 if not _is_left_out(name, config):
                     unexpected.append(name)
-                continue
-            found.add(name)
-            if file.entries[name].shape == place.shape:
-                place.assign(_float32(file, name))
-            elif not name.startswith("score."):  # a head for other labels
+            elif file.entries[name].shape == place.shape:
+                found.add(name)
+                for first, rows in _pieces(file, name):
+                    place.assign(rows, first)
+            elif not name.startswith(_HEAD):  # a head for other labels
+                found.add(name)
                 shapes = f"{list(file.entries[name].shape)}, not {list(place.shape)}"
                 misshapen.append(f"{name} {shapes}")
-    missing = [name for name in wanted if name not in found and not name.startswith("score.")]
+    missing = [name for name in wanted if name not in found]
+    for name in (name for name in missing if name.startswith(_HEAD)):
+        wanted[name].draw(config.initializer_range)
     problems = [
         f"{len(names)} tensors are {what}: {_shown(names)}"
         for names, what in (
-            (missing, "missing"),
+            ([name for name in missing if not name.startswith(_HEAD)], "missing"),
             (unexpected, "not expected"),
             (misshapen, "of another shape"),
         )
@@ -115,17 +142,29 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _float32(file: SafetensorsFile, name: str) -> NDArray[np.float32]:
-    entry, raw = file.entries[name], file.read(name)
-    if entry.dtype != "F8_E4M3":
-        return raw.astype(np.float32)
+def _pieces(file: SafetensorsFile, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """A tensor as runs of its rows, each with the number of its first: of no more than 64 MB."""
+    entry = file.entries[name]
+    row = max(math.prod(entry.shape[1:]), 1)
+    most = max(_PIECE // row // _FP8_BLOCK, 1) * _FP8_BLOCK  # rows
+    scales = _scales(file, name) if entry.dtype == "F8_E4M3" else None
+    for first in range(0, entry.shape[0], most):
+        rows = file.read(name, slice(first, first + most))
+        if scales is not None:
+            block = first // _FP8_BLOCK
+            places = [np.arange(size) // _FP8_BLOCK for size in rows.shape]
+            rows = rows.astype(np.float32) * scales[block:][np.ix_(*places)]
+        yield first, rows
+
+
+def _scales(file: SafetensorsFile, name: str) -> NDArray[np.float32]:
+    """Of an FP8 tensor, one for each block."""
     if f"{name}{_SCALE}" not in file.entries:
         raise ModelError(f"{file.path}: {name} is FP8 but has no {name}{_SCALE}; restore the file")
     scales = file.read(f"{name}{_SCALE}").astype(np.float32)
-    rows, columns = (np.arange(size) // _FP8_BLOCK for size in entry.shape)
-    if scales.shape != (rows[-1] + 1, columns[-1] + 1):
+    if scales.shape != tuple(-(-size // _FP8_BLOCK) for size in file.entries[name].shape):
         raise ModelError(f"{file.path}: {name}{_SCALE} has shape {list(scales.shape)}; restore it")
-    return np.asarray(raw.astype(np.float32) * scales[np.ix_(rows, columns)], np.float32)
+    return scales
 
 
 def _is_left_out(name: str, config: DecoderConfig) -> bool:

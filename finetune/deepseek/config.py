@@ -1,9 +1,24 @@
-"""What a checkpoint's `config.json` says of the decoder, checked and under one set of names."""
+"""What a checkpoint's `config.json` says of the decoder, checked and under one set of names.
+
+Where transformers 4.54 differs from DeepSeek's own code, the reference decides which to follow:
+
+    deepseek_v2   under YaRN, scores are multiplied by mscale², see `rotary.softmax_factor`
+                  transformers leaves that out
+    deepseek_v2   `norm_topk_prob`: the chosen experts' weights are normalized, then not scaled
+                  transformers never normalizes them
+    deepseek_v3   experts outside of the best groups are never chosen (−∞)
+                  transformers gives them 0, which beats an expert whose bias makes it negative
+
+Source: `modeling_deepseek.py` beside DeepSeek-V2's checkpoint, classes MoEGate and
+DeepseekV2Attention; `inference/model.py` of DeepSeek-V3, classes Gate and MLA.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,6 +27,7 @@ from finetune.errors import ModelError
 Family = Literal["llama", "qwen2", "deepseek_v2", "deepseek_v3"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 Router = Literal["softmax", "sigmoid"]
+Reference = Literal["deepseek", "transformers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +45,7 @@ class Rope:
     mscale: float = 0.0
     mscale_all_dim: float = 0.0
     attention_factor: float | None = None
+    scales_scores: bool = True  # by YaRN's factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +74,7 @@ class Experts:
     scale: float = 1.0  # of the weights
     first_dense: int = 0  # blocks before the first that has experts
     has_bias: bool = False  # `e_score_correction_bias`
+    outside: float = -math.inf  # what an expert outside of the best groups is worth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +100,34 @@ class DecoderConfig:
     experts: Experts | None = None
     initializer_range: float = 0.02
     pad_token_id: int = 0
+    labels: tuple[str, ...] = ()  # of a classifier
+    source: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the file
 
     @property
     def hidden_size(self) -> int:
         """`hidden`, by the name that transformers' configurations have for it."""
         return self.hidden
 
+    @property
+    def id2label(self) -> dict[int, str]:
+        """`labels`, as transformers' configurations have them."""
+        return dict(enumerate(self.labels))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The inverse of `id2label`."""
+        return {label: index for index, label in enumerate(self.labels)}
+
     def has_experts(self, block: int) -> bool:
         """Whether a block's feed-forward is a mixture."""
         return self.experts is not None and block >= self.experts.first_dense
 
 
-def read(folder: Path) -> DecoderConfig:
+def read(folder: Path, reference: Reference = "deepseek") -> DecoderConfig:
     """The configuration of a checkpoint's folder.
+
+    Args:
+        reference: whom to follow where they differ; see the module.
 
     Raises:
         ModelError: it is missing, or not of the family; names the key, its value and the fix.
@@ -107,12 +140,12 @@ def read(folder: Path) -> DecoderConfig:
     except ValueError as error:
         raise ModelError(f"{path}: not JSON: {error}; restore the file") from error
     try:
-        return parse(content)
+        return parse(content, reference)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
 
-def parse(content: dict[str, Any]) -> DecoderConfig:
+def parse(content: dict[str, Any], reference: Reference = "deepseek") -> DecoderConfig:
     """The configuration that Hugging Face's keys describe; see `read`."""
     kind = content.get("model_type")
     if kind not in FAMILIES:
@@ -123,11 +156,23 @@ def parse(content: dict[str, Any]) -> DecoderConfig:
     if content.get("use_sliding_window"):
         raise ModelError("use_sliding_window: true is not supported; set it to false")
     try:
-        return _parse(content, family)
+        found = _parse(content, family)
     except KeyError as error:
         raise ModelError(f"{error.args[0]}: is missing; add it") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"has a value of the wrong type: {error}; restore the file") from error
+    return _as_transformers(found) if reference == "transformers" else found
+
+
+def _as_transformers(config: DecoderConfig) -> DecoderConfig:
+    experts = config.experts
+    if config.family == "deepseek_v2":
+        if experts is not None:
+            experts = replace(experts, normalizes=False)
+        return replace(config, rope=replace(config.rope, scales_scores=False), experts=experts)
+    if config.family == "deepseek_v3" and experts is not None:
+        return replace(config, experts=replace(experts, outside=0.0))
+    return config
 
 
 def _parse(content: dict[str, Any], family: Family) -> DecoderConfig:
@@ -157,6 +202,7 @@ def _parse(content: dict[str, Any], family: Family) -> DecoderConfig:
         else None,
         initializer_range=float(content.get("initializer_range", 0.02)),
         pad_token_id=int(content.get("pad_token_id") or 0),
+        source=content,
     )
 
 
@@ -193,10 +239,6 @@ def _latent(content: dict[str, Any]) -> Latent:
         rotary=int(content["qk_rope_head_dim"]),
         value=int(content["v_head_dim"]),
     )
-
-
-def _mixes(content: dict[str, Any], is_latent: bool) -> bool:
-    return is_latent and bool(content.get("n_routed_experts"))
 
 
 def _experts(content: dict[str, Any], family: Family) -> Experts:

@@ -2,6 +2,9 @@
 
 input_ids [B, T] ─► embedding ─► block × L ─► norm ─► head
 attention_mask ─► positions (from each text's first token), and what each token may read
+
+To write a text, `prefill` reads all of it once and remembers (see `cache`), then each `step` reads
+one token more.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_keras
 
+from finetune.deepseek import visible
 from finetune.deepseek.attention import Attention
+from finetune.deepseek.cache import Memory, Parts
 from finetune.deepseek.config import DecoderConfig
 from finetune.deepseek.experts import MixtureOfExperts
 from finetune.deepseek.feed_forward import FeedForward
@@ -47,6 +52,23 @@ class Block(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any, positions: Any, visible: Any, training: bool = False) -> Any:  # noqa: ARG002 (as every block)
         x = x + self.self_attn(self.input_layernorm(x), positions, visible)
+        return self._feed_forward(x)
+
+    def prefill(self, x: Any, positions: Any, visible: Any) -> tuple[Any, Parts]:
+        """As `call`, and what is to be remembered of the tokens."""
+        read, parts = self.self_attn.prefill(self.input_layernorm(x), positions, visible)
+        return self._feed_forward(x + read), parts
+
+    def step(
+        self, x: Any, position: Any, readable: Any, memory: Parts, column: Any, prepared: Parts
+    ) -> tuple[Any, Parts]:
+        """One more token of each text; see `Attention.step`."""
+        read, parts = self.self_attn.step(
+            self.input_layernorm(x), position, readable, memory, column, prepared
+        )
+        return self._feed_forward(x + read), parts
+
+    def _feed_forward(self, x: Any) -> Any:
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -71,14 +93,44 @@ class Decoder(tf_keras.layers.Layer):  # type: ignore[misc]
 
         Args:
             input_ids: int32 [B, T].
-            attention_mask: int32 [B, T]: 0 for padding, on either side.
+            attention_mask: int32 [B, T]: 0 for padding, on either side; see `visible`.
         """
-        positions = tf.maximum(tf.cumsum(attention_mask, axis=1) - 1, 0)
-        visible = causal(attention_mask)
+        positions = visible.positions(attention_mask)
+        readable = visible.causal(attention_mask)
         x = self.embed_tokens(input_ids)
         for block in self.layers:
-            x = block(x, positions, visible, training=training)
+            x = block(x, positions, readable, training=training)
         return self.norm(x)
+
+    def prefill(self, input_ids: Any, attention_mask: Any) -> tuple[Any, Memory]:
+        """As `call`, of the last token alone [B, hidden], and the memory of all."""
+        positions = visible.positions(attention_mask)
+        readable = visible.causal(attention_mask)
+        x, memory = self.embed_tokens(input_ids), []
+        for block in self.layers:
+            x, parts = block.prefill(x, positions, readable)
+            memory.append(parts)
+        return self.norm(x[:, -1]), tuple(memory)
+
+    def prepared(self) -> tuple[Parts, ...]:
+        """What every `step` needs of the weights in another form; make it once before a loop."""
+        return tuple(block.self_attn.prepared() for block in self.layers)
+
+    def step(
+        self,
+        token: Any,
+        position: Any,
+        readable: Any,
+        memory: Memory,
+        column: Any,
+        prepared: tuple[Parts, ...],
+    ) -> tuple[Any, Memory]:
+        """Reads one more token of each text, int32 [B]; see `Attention.step`."""
+        x, grown = self.embed_tokens(token), []
+        for block, parts, weights in zip(self.layers, memory, prepared, strict=True):
+            x, parts = block.step(x, position, readable, parts, column, weights)  # noqa: PLW2901
+            grown.append(parts)
+        return self.norm(x), tuple(grown)
 
 
 class CausalLM(tf_keras.Model):  # type: ignore[misc]
@@ -92,11 +144,40 @@ class CausalLM(tf_keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool = False) -> Output:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        features = self.model(ids, mask, training=training)
+        return Output(self._logits(self.model(ids, mask, training=training)))
+
+    def prefill(self, input_ids: Any, attention_mask: Any) -> tuple[Any, Memory]:
+        """Reads texts that all end in the last column.
+
+        Returns:
+            The logits of what follows, float32 [B, vocabulary], and the memory.
+        """
+        features, memory = self.model.prefill(input_ids, attention_mask)
+        return self._logits(features), memory
+
+    def prepared(self) -> tuple[Parts, ...]:
+        """See `Decoder.prepared`."""
+        return self.model.prepared()
+
+    def step(
+        self,
+        token: Any,
+        position: Any,
+        readable: Any,
+        memory: Memory,
+        column: Any,
+        prepared: tuple[Parts, ...],
+    ) -> tuple[Any, Memory]:
+        """Reads one more token of each text; returns as `prefill`. See `Attention.step`."""
+        features, memory = self.model.step(token, position, readable, memory, column, prepared)
+        return self._logits(features), memory
+
+    def _logits(self, features: Any) -> Any:
+        """[.., hidden] → float32 [.., vocabulary]."""
         if self.lm_head is not None:
-            return Output(tf.cast(self.lm_head(features), tf.float32))
+            return tf.cast(self.lm_head(features), tf.float32)
         embedding = tf.cast(self.model.embed_tokens.embeddings, features.dtype)
-        return Output(tf.cast(tf.matmul(features, embedding, transpose_b=True), tf.float32))
+        return tf.cast(tf.matmul(features, embedding, transpose_b=True), tf.float32)
 
 
 class SequenceClassifier(tf_keras.Model):  # type: ignore[misc]
@@ -114,14 +195,3 @@ class SequenceClassifier(tf_keras.Model):  # type: ignore[misc]
         places = tf.range(tf.shape(mask)[1]) * mask  # of the tokens that are none of padding
         last = tf.gather(features, tf.reduce_max(places, axis=1), batch_dims=1)
         return Output(tf.cast(self.score(last), tf.float32))
-
-
-def causal(attention_mask: Any) -> Any:
-    """Which tokens each may read: those before it and itself, none of padding: bool [B, T, T].
-
-    A token of padding reads itself, so that its softmax has something to be over.
-    """
-    tokens = tf.shape(attention_mask)[1]
-    before = tf.linalg.band_part(tf.ones([tokens, tokens], tf.bool), -1, 0)
-    itself = tf.eye(tokens, dtype=tf.bool)
-    return (before & tf.cast(attention_mask, tf.bool)[:, None, :]) | itself

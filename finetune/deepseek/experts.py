@@ -5,12 +5,19 @@
          └─► sorted by expert ─► [E, most, h] ─► three batched products ─► back ─► Σ weight ·
                                  padded to the fullest expert: none is dropped
 
+For the few tokens of a decoding step, sorting costs more than it saves, and what counts is how many
+weights are read:
+
+    N · k ≤ E     only the chosen experts' weights are taken
+    N ≤ 16        every expert answers every token: each weight is read once, shapes are static
+
 Source: DeepSeek-V2, section 2.2 (arXiv 2405.04434); DeepSeek-V3, section 2.1.2, equations 12 to 16
 (arXiv 2412.19437).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +25,8 @@ import tf_keras
 
 from finetune.deepseek.config import DecoderConfig, Experts
 from finetune.deepseek.feed_forward import FeedForward
+
+_FEW = 16  # tokens
 
 
 class Router(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -33,9 +42,15 @@ class Router(tf_keras.layers.Layer):  # type: ignore[misc]
         self.kernel = self.add_weight(
             name="kernel", shape=[shape[-1], sizes.count], initializer=self._initializer
         )
-        # It balances the experts' load, and no gradient reaches it.
+        # It balances the experts' load, and no gradient reaches it. All replicas compute the same.
         self.bias = (
-            self.add_weight(name="bias", shape=[sizes.count], initializer="zeros", trainable=False)
+            self.add_weight(
+                name="bias",
+                shape=[sizes.count],
+                initializer="zeros",
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
             if sizes.has_bias
             else None
         )
@@ -46,8 +61,7 @@ class Router(tf_keras.layers.Layer):  # type: ignore[misc]
         sizes = self._sizes
         logits = tf.matmul(tf.cast(tokens, tf.float32), self.kernel)
         scores = tf.sigmoid(logits) if sizes.router == "sigmoid" else tf.nn.softmax(logits)
-        preference = scores if self.bias is None else scores + self.bias
-        _, chosen = tf.math.top_k(self._in_best_groups(preference), sizes.chosen)
+        chosen = self.choose(scores)
         weights = tf.gather(scores, chosen, batch_dims=1)
         if sizes.normalizes and sizes.chosen > 1:
             weights /= tf.reduce_sum(weights, axis=-1, keepdims=True) + 1e-20
@@ -55,8 +69,13 @@ class Router(tf_keras.layers.Layer):  # type: ignore[misc]
                 return chosen, weights
         return chosen, weights * sizes.scale
 
+    def choose(self, scores: Any) -> Any:
+        """The experts of each token: int32 [N, k], from the scores of all, float32 [N, E]."""
+        preference = scores if self.bias is None else scores + self.bias
+        return tf.math.top_k(self._in_best_groups(preference), self._sizes.chosen).indices
+
     def _in_best_groups(self, preference: Any) -> Any:
-        """[N, E] with −∞ outside of the best groups; a group is worth its best one or two."""
+        """[N, E] without what is outside of the best groups; a group is worth its best one or two."""
         sizes = self._sizes
         if sizes.groups in (1, sizes.chosen_groups):
             return preference
@@ -65,8 +84,31 @@ class Router(tf_keras.layers.Layer):  # type: ignore[misc]
         worth = tf.reduce_sum(tf.math.top_k(grouped, counted).values, axis=-1)
         _, best = tf.math.top_k(worth, sizes.chosen_groups)
         is_best = tf.reduce_any(tf.one_hot(best, sizes.groups, on_value=True, off_value=False), 1)
-        inside = tf.where(is_best[:, :, None], grouped, -float("inf"))
+        inside = tf.where(is_best[:, :, None], grouped, sizes.outside)
         return tf.reshape(inside, [-1, sizes.count])
+
+
+class ExpertProjection(tf_keras.layers.Layer):  # type: ignore[misc]
+    """A linear layer of each expert.
+
+    Args:
+        sizes: of the kernel: experts, features in and out.
+    """
+
+    use_bias = False
+
+    def __init__(self, config: DecoderConfig, sizes: Sequence[int], name: str) -> None:
+        super().__init__(name=name)
+        self._sizes = sizes
+        self._initializer = tf_keras.initializers.RandomNormal(stddev=config.initializer_range)
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight("kernel", self._sizes, initializer=self._initializer)
+        super().build(shape)
+
+    def call(self, x: Any, expert: Any = None) -> Any:
+        """[E, N, in] → [E, N, out]; or [P, N, in] → [P, N, out], each by its expert, int32 [P]."""
+        return tf.matmul(x, self.kernel if expert is None else tf.gather(self.kernel, expert))
 
 
 class MixtureOfExperts(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -78,24 +120,18 @@ class MixtureOfExperts(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, config: DecoderConfig, sizes: Experts, name: str) -> None:
         super().__init__(name=name)
-        self._sizes, self._deviation = sizes, config.initializer_range
+        self._sizes = sizes
         self.gate = Router(config, sizes, "gate")
         self.shared_experts = (
             FeedForward(config, sizes.shared * sizes.hidden, "shared_experts")
             if sizes.shared
             else None
         )
-
-    def build(self, shape: Any) -> None:
-        count, hidden, units = self._sizes.count, shape[-1], self._sizes.hidden
-        for name, sides in (
-            ("gate_proj", [count, hidden, units]),
-            ("up_proj", [count, hidden, units]),
-            ("down_proj", [count, units, hidden]),
-        ):
-            initializer = tf_keras.initializers.RandomNormal(stddev=self._deviation)
-            setattr(self, name, self.add_weight(name, sides, initializer=initializer))
-        super().build(shape)
+        inward = (sizes.count, config.hidden, sizes.hidden)
+        outward = (sizes.count, sizes.hidden, config.hidden)
+        self.gate_proj = ExpertProjection(config, inward, "gate_proj")
+        self.up_proj = ExpertProjection(config, inward, "up_proj")
+        self.down_proj = ExpertProjection(config, outward, "down_proj")
 
     def call(self, x: Any) -> Any:
         """[B, T, hidden] → the same."""
@@ -106,6 +142,27 @@ class MixtureOfExperts(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def _mix(self, tokens: Any, chosen: Any, weights: Any) -> Any:
         """Σ over each token's experts of weight · expert(token): [N, hidden]."""
+        count = tokens.shape[0]
+        if count is not None and count * self._sizes.chosen <= self._sizes.count:
+            return self._by_choice(tokens, chosen, weights)
+        if count is not None and count <= _FEW:
+            return self._by_all(tokens, chosen, weights)
+        return self._by_seat(tokens, chosen, weights)
+
+    def _by_choice(self, tokens: Any, chosen: Any, weights: Any) -> Any:
+        expert = tf.reshape(chosen, [-1])
+        x = tf.repeat(tokens, self._sizes.chosen, axis=0)[:, None]
+        hidden = tf.nn.silu(self.gate_proj(x, expert)) * self.up_proj(x, expert)
+        pairs = tf.reshape(self.down_proj(hidden, expert), [*chosen.shape, tokens.shape[-1]])
+        return tf.reduce_sum(pairs * weights[:, :, None], axis=1)
+
+    def _by_all(self, tokens: Any, chosen: Any, weights: Any) -> Any:
+        count = self._sizes.count
+        picked = tf.one_hot(chosen, count, dtype=weights.dtype) * weights[:, :, None]
+        answers = self._every_expert(tf.tile(tokens[None], [count, 1, 1]))
+        return tf.einsum("nke,enh->nh", picked, answers)
+
+    def _by_seat(self, tokens: Any, chosen: Any, weights: Any) -> Any:
         count, each = self._sizes.count, self._sizes.chosen
         expert = tf.reshape(chosen, [-1])  # of each of the N · k pairs
         order = tf.argsort(expert, stable=True)
@@ -125,8 +182,5 @@ class MixtureOfExperts(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def _every_expert(self, seated: Any) -> Any:
         """[E, most, hidden] → the same, each expert on its own seats."""
-        gate, up, down = (
-            tf.cast(kernel, seated.dtype)
-            for kernel in (self.gate_proj, self.up_proj, self.down_proj)
-        )
-        return tf.matmul(tf.nn.silu(tf.matmul(seated, gate)) * tf.matmul(seated, up), down)
+        hidden = tf.nn.silu(self.gate_proj(seated)) * self.up_proj(seated)
+        return self.down_proj(hidden)

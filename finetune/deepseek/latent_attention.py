@@ -4,9 +4,16 @@
       ─► kv_a ─► latent [R] ─► norm ─► kv_b ─► H × (plain key | value)           ├─► attend
              └─► rotary key [one for all heads] ─► turned ───────────────────────┘
 
-What a decoder must remember of a token is R + rotary numbers, not 2 · H · D.
+What a decoder must remember of a token is the normed latent and the turned rotary key, R + rotary
+numbers, not 2 · H · D. To read them it never makes the keys and values of old tokens: kv_b is
+absorbed into the query and into what was read. It then reads as if all heads shared one key.
 
-Source: DeepSeek-V2, section 2.1 and equations 37 to 47 (arXiv 2405.04434).
+    q plain [H] ─► · kv_b's key half ─► [H, R] ─┐
+    q rotary [H] ───────────────────────────────┴─► scores with (latent | rotary key) ─► softmax
+    softmax · latent ─► [H, R] ─► · kv_b's value half ─► [H, value]
+
+Source: DeepSeek-V2, section 2.1 and equations 37 to 47 (arXiv 2405.04434), the absorption after
+equation 19.
 """
 
 from __future__ import annotations
@@ -17,8 +24,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from finetune.deepseek import rotary
-from finetune.deepseek.attention import attend
+from finetune.deepseek import cache, rotary
+from finetune.deepseek.attention import attend, attend_cached, by_group, split
+from finetune.deepseek.cache import Parts
 from finetune.deepseek.config import DecoderConfig, Latent
 from finetune.deepseek.layers import RootMeanSquareNorm, projection
 
@@ -52,28 +60,72 @@ class LatentAttention(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any, positions: Any, visible: Any) -> Any:
         """[B, T, hidden] → the same; see `Attention.call`."""
+        angles = self._angles(positions)
+        return self._expand(self._queries(x, angles), *self._compress(x, angles), visible)
+
+    def prefill(self, x: Any, positions: Any, visible: Any) -> tuple[Any, Parts]:
+        """See `Attention.prefill`."""
+        angles = self._angles(positions)
+        latent, key = self._compress(x, angles)
+        read = self._expand(self._queries(x, angles), latent, key, visible)
+        return read, (self._remembered(latent, key),)
+
+    def prepared(self) -> Parts:
+        """kv_b's halves: of keys [H, plain, R] and of values [H, R, value]."""
+        sizes, kernel = self._sizes, tf.convert_to_tensor(self.kv_b_proj.kernel)
+        if hasattr(self.kv_b_proj, "change"):  # LoRA's, which is no part of the kernel
+            kernel += self.kv_b_proj.change()
+        kernel = tf.cast(kernel, self.compute_dtype)
+        heads = tf.reshape(kernel, [sizes.key_value_rank, self._heads, sizes.plain + sizes.value])
+        keys, values = tf.split(heads, [sizes.plain, sizes.value], -1)
+        return tf.transpose(keys, [1, 2, 0]), tf.transpose(values, [1, 0, 2])
+
+    def step(
+        self, x: Any, position: Any, readable: Any, memory: Parts, column: Any, prepared: Parts
+    ) -> tuple[Any, Parts]:
+        """See `Attention.step`."""
+        to_latent, to_value = prepared
+        angles = self._angles(position[:, None])
+        plain, turned = self._queries(x, angles)
+        absorbed = tf.matmul(tf.transpose(plain[:, 0], [1, 0, 2]), to_latent)  # [H, B, R]
+        q = tf.concat([tf.transpose(absorbed, [1, 0, 2])[:, None], turned], -1)
+        entry = self._remembered(*self._compress(x, angles))
+        remembered = cache.write(memory[0], entry, column)
+        read = attend_cached(q, remembered, remembered, readable, self._scale())
+        latents = tf.transpose(read[:, 0, :, : self._sizes.key_value_rank], [1, 0, 2])
+        values = tf.transpose(tf.matmul(latents, to_value), [1, 0, 2])  # [B, H, value]
+        return self.o_proj(tf.reshape(values, [-1, self._heads * self._sizes.value])), (remembered,)
+
+    def _queries(self, x: Any, angles: Any) -> tuple[Any, Any]:
+        """The plain part [B, T, H, plain], and the turned one [B, T, H, rotary]."""
         sizes = self._sizes
-        cosine, sine = rotary.tables(self._rope, sizes.rotary, positions)
-        q_plain, q_rotary = tf.split(self._queries(x), [sizes.plain, sizes.rotary], -1)
-        q_rotary = rotary.turn(q_rotary, cosine, sine, interleaved=True)
-        compressed = self.kv_a_proj_with_mqa(x)
-        latent, k_rotary = tf.split(compressed, [sizes.key_value_rank, sizes.rotary], -1)
-        k_rotary = rotary.turn(k_rotary[:, :, None], cosine, sine, interleaved=True)
-        expanded = self._split(self.kv_b_proj(self.kv_a_layernorm(latent)))
-        k_plain, v = tf.split(expanded, [sizes.plain, sizes.value], -1)
-        k_rotary = tf.repeat(k_rotary, self._heads, axis=2)
-        q = tf.concat([q_plain, q_rotary], -1)
-        k = tf.concat([k_plain, k_rotary], -1)
-        return self.o_proj(attend(q, k, v, visible, self._scale()))
+        if sizes.query_rank is None:
+            q = self.q_proj(x)
+        else:
+            q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        plain, turned = tf.split(split(q, self._heads), [sizes.plain, sizes.rotary], -1)
+        return plain, rotary.turn(turned, *angles, interleaved=True)
 
-    def _queries(self, x: Any) -> Any:
-        if self._sizes.query_rank is None:
-            return self._split(self.q_proj(x))
-        return self._split(self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))))
+    def _compress(self, x: Any, angles: Any) -> tuple[Any, Any]:
+        """The normed latent [B, T, 1, R], and the turned key [B, T, 1, rotary]."""
+        sizes = self._sizes
+        compressed = split(self.kv_a_proj_with_mqa(x), 1)
+        latent, key = tf.split(compressed, [sizes.key_value_rank, sizes.rotary], -1)
+        return self.kv_a_layernorm(latent), rotary.turn(key, *angles, interleaved=True)
 
-    def _split(self, x: Any) -> Any:
-        shape = tf.shape(x)
-        return tf.reshape(x, [shape[0], shape[1], self._heads, x.shape[-1] // self._heads])
+    def _expand(self, queries: Any, latent: Any, key: Any, visible: Any) -> Any:
+        """Reads the keys and values of all heads."""
+        expanded = split(self.kv_b_proj(latent[:, :, 0]), self._heads)
+        plain, v = tf.split(expanded, [self._sizes.plain, self._sizes.value], -1)
+        k = tf.concat([plain, tf.repeat(key, self._heads, axis=2)], -1)
+        return self.o_proj(attend(tf.concat(queries, -1), k, v, visible, self._scale()))
+
+    def _remembered(self, latent: Any, key: Any) -> Any:
+        """[B, 1, T, R + rotary]."""
+        return by_group(tf.concat([latent, key], -1))
+
+    def _angles(self, positions: Any) -> Any:
+        return rotary.tables(self._rope, self._sizes.rotary, positions)
 
     def _scale(self) -> float:
         features = self._sizes.plain + self._sizes.rotary

@@ -54,7 +54,7 @@ def softmax_factor(rope: Rope) -> float:
         DeepSeek-V3's own `inference/model.py`, class MLA; transformers 4.54 leaves it out of
         `deepseek_v2`.
     """
-    if rope.kind != "yarn" or not rope.mscale_all_dim:
+    if rope.kind != "yarn" or not rope.mscale_all_dim or not rope.scales_scores:
         return 1.0
     return _mscale(rope.factor, rope.mscale_all_dim) ** 2
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from finetune.errors import ModelError
 
+_ALL = slice(None)
 _LONGEST_HEADER = 100_000_000  # bytes: the library's own limit
 _DTYPES: Mapping[str, Any] = {
     "F64": np.float64,
@@ -44,7 +45,9 @@ class Entry:
 
 
 class SafetensorsFile:
-    """An open file.
+    """A file whose header was read; its tensors are read when they are asked for.
+
+    Not mapped into memory: what was read of a mapped file counts as the process's own.
 
     Raises:
         ModelError: it is missing, cut off, or no safetensors file.
@@ -53,27 +56,32 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._bytes = np.memmap(path, np.uint8, mode="r")
-        except (OSError, ValueError) as error:  # ValueError: it is empty
-            raise ModelError(f"{path}: {error}; restore the file") from error
-        self.entries = {entry.name: entry for entry in self._read_header()}
+            self._size_bytes = path.stat().st_size
+            with path.open("rb") as file:
+                first = file.read(8)
+                # A header that says it is longer than the file is cut off, and so no JSON.
+                header = file.read(min(int.from_bytes(first, "little"), _LONGEST_HEADER))
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}; restore the file") from error
+        self.entries = {entry.name: entry for entry in self._entries(first, header)}
 
-    def read(self, name: str) -> NDArray[Any]:
-        """A tensor, still in the file until it is used."""
+    def read(self, name: str, rows: slice = _ALL) -> NDArray[Any]:
+        """A tensor, or some rows of its first axis."""
         entry = self.entries[name]
         dtype = np.dtype(_DTYPES[entry.dtype])
-        size = math.prod(entry.shape) * dtype.itemsize
-        found: NDArray[Any] = self._bytes[entry.offset : entry.offset + size].view(dtype)
-        return found.reshape(entry.shape)
+        first, last, _ = rows.indices(entry.shape[0] if entry.shape else 1)
+        row = math.prod(entry.shape[1:])
+        offset = entry.offset + first * row * dtype.itemsize
+        count = (last - first) * row * dtype.itemsize
+        raw = np.fromfile(self.path, np.uint8, count, offset=offset)
+        return raw.view(dtype).reshape([last - first, *entry.shape[1:]] if entry.shape else [])
 
-    def _read_header(self) -> Iterator[Entry]:
+    def _entries(self, first: bytes, header: bytes) -> Iterator[Entry]:
         try:
-            (length,) = self._bytes[:8].view("<u8").tolist()
-            # A header that says it is longer than the file is cut off, and so no JSON.
-            header = json.loads(self._bytes[8 : 8 + min(length, _LONGEST_HEADER)].tobytes())
-            for name, told in header.items():
+            for name, told in json.loads(header).items():
                 if name != "__metadata__":
-                    yield self._entry(name, told, start=8 + length)
+                    start = 8 + int.from_bytes(first, "little")
+                    yield self._entry(name, told, start)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             problem = f"not a whole safetensors file: {error}; restore the file"
             raise ModelError(f"{self.path}: {problem}") from error
@@ -84,6 +92,6 @@ class SafetensorsFile:
         if told["dtype"] not in _DTYPES:
             raise ValueError(f"{name} has dtype {told['dtype']}, which is not supported")
         size = math.prod(shape) * np.dtype(_DTYPES[told["dtype"]]).itemsize
-        if min(*shape, first, 0) < 0 or last - first != size or start + last > len(self._bytes):
+        if min(*shape, first, 0) < 0 or last - first != size or start + last > self._size_bytes:
             raise ValueError(f"{name} has {size} bytes at {first} to {last}, beyond what is there")
         return Entry(name=name, dtype=told["dtype"], shape=shape, offset=start + first)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from finetune.deepseek.experts import MixtureOfExperts
@@ -33,16 +34,28 @@ class Place:
         sides = tuple(self.variable.shape)[0 if self.expert is None else 1 :]
         return sides[::-1] if self.turned else sides
 
-    def assign(self, tensor: NDArray[np.float32]) -> None:
-        """Takes the tensor, of `shape`, into the variable."""
-        value = tensor.T if self.turned else tensor
-        if self.expert is None:
-            self.variable.assign(value)
-        else:
-            self.variable[self.expert].assign(value)
+    def assign(self, rows: NDArray[Any], first: int = 0) -> None:
+        """Takes rows of the tensor, from its row `first` on, into the variable, on every replica."""
+        value = rows.T if self.turned else rows
+        begin = [0] * (value.ndim - 1) + [first] if self.turned else [first] + [0] * (rows.ndim - 1)
+        if self.expert is not None:
+            value, begin = value[None], [self.expert, *begin]
+        for variable in tf.distribute.get_strategy().experimental_local_results(self.variable):
+            # In place; a variable of mixed precision has no slices to assign to.
+            tf.raw_ops.ResourceStridedSliceAssign(
+                ref=variable.handle,
+                begin=begin,
+                end=np.add(begin, value.shape),
+                strides=np.ones_like(begin),
+                value=value.astype(variable.dtype.as_numpy_dtype),
+            )
 
-    def value(self) -> NDArray[np.float32]:
-        """The tensor, as the checkpoint has it."""
+    def draw(self, deviation: float) -> None:
+        """Gives the variable random values, as before any training."""
+        self.variable.assign(tf.random.normal(self.variable.shape, stddev=deviation))
+
+    def value(self) -> NDArray[Any]:
+        """The tensor, of the variable's dtype, as the checkpoint has it."""
         found = self.variable.numpy() if self.expert is None else self.variable[self.expert].numpy()
         return np.ascontiguousarray(found.T if self.turned else found)
 
@@ -89,7 +102,7 @@ def _experts(prefix: str, layer: MixtureOfExperts) -> Iterator[Place]:
     if layer.shared_experts is not None:
         yield from _feed_forward(f"{prefix}.shared_experts", layer.shared_experts)
     for name in _FEED_FORWARD:
-        kernels = getattr(layer, name)
+        kernels = getattr(layer, name).kernel
         for expert in range(kernels.shape[0]):
             full = f"{prefix}.experts.{expert}.{name}.weight"
             yield Place(name=full, variable=kernels, turned=True, expert=expert)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from bundle import golden
 from bundle.manifest import SCHEMA_VERSION, Manifest, Metric, Provenance
 from bundle.repository import EXTRA, ModelRepository, SavedBundle
-from finetune.export import card, warmup
+from finetune.export import card, generation, warmup
 from finetune.export.candidate import Candidate
 from finetune.export.serving_model import signature
 
@@ -31,7 +31,8 @@ def publish(repository: ModelRepository, candidate: Candidate, draft: Manifest) 
     task, model = candidate.task, candidate.model
     inputs = candidate.golden_inputs()
     with repository.staging() as staged:
-        tf.saved_model.save(model, str(staged), {"serving_default": model.forward})
+        served = {"serving_default": model.forward} | generation.functions(candidate)
+        tf.saved_model.save(model, str(staged), served)
         extra = staged / EXTRA
         extra.mkdir()
         for name, content in task.assets.items():
@@ -69,8 +70,10 @@ def describe(candidate: Candidate, job: str, metrics: dict[str, Metric]) -> Mani
         labels=recipe.data.labels,
         preprocess=task.preprocessor.spec,
         signatures={
-            "serving_default": signature(task.preprocessor.spec, len(recipe.data.labels) or None)
+            "serving_default": signature(task.preprocessor.spec, len(recipe.data.labels) or None),
+            **generation.described(candidate),
         },
+        generation=generation.record(candidate),
         metrics=metrics,
         provenance=provenance,
         files={},

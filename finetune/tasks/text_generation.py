@@ -1,27 +1,31 @@
 """Text → the next token: a causal language model.
 
-    documents ─► tokens </s> tokens </s> … ─► blocks of T tokens ─► each predicts its next one
+    documents     ─► tokens </s> tokens </s> … ─► blocks of T tokens ─► each predicts its next one
+    conversations ─► the checkpoint's chat template ─► tokens ─► those of answers are predicted
 
-Two blocks share one token, so that each token but the first is predicted exactly once.
+See `data.sequences` and, for several texts in a block, `data.packing`.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tokenizers import Tokenizer
 
 from finetune import evaluate
-from finetune.data import documents
+from finetune.data import chat_template, documents, packing, sequences
 from finetune.data.batches import Encoded
-from finetune.errors import DataError
+from finetune.data.chat_template import ChatTemplate
+from finetune.deepseek.config import FAMILIES
+from finetune.errors import DataError, ModelError
 from finetune.progress import Progress
 from finetune.recipe import Recipe
-from finetune.scratch import END
+from finetune.scratch import END, Scratch
 from finetune.tasks.base import TaskData, digests
 from finetune.tasks.text import TextTask
 
@@ -31,6 +35,12 @@ class TextGeneration(TextTask):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe, keep="last", frames=False)
+        family = self.base.config.get("model_type")
+        if recipe.data.packing and family not in FAMILIES:
+            raise ModelError(
+                f"data.packing: {self.base_name} can't keep the texts of a block apart; set it to "
+                "false, or use a model of the DeepSeek family"
+            )
 
     def texts(self) -> Iterable[str]:
         return documents.read(self.recipe.data.train)
@@ -39,11 +49,22 @@ class TextGeneration(TextTask):
     def outcomes(self) -> int:
         return int(Tokenizer.from_buffer(self.base.tokenizer_json).get_vocab_size())
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end a text."""
+        return tuple(self._end_ids(Tokenizer.from_buffer(self.base.tokenizer_json)))
+
     def load_data(self) -> TaskData:
         settings = self.recipe.data
         paths = (settings.train, settings.dev, settings.test)
-        train, dev, test = (self._blocks(path) for path in paths)
-        return TaskData(train, dev, test, *digests(paths))
+        sha256, test_sha256 = digests(paths)
+        if settings.format == "chat":
+            template = self._template
+            sha256 = hashlib.sha256(f"{sha256} {template.source}".encode()).hexdigest()
+        train, dev, test = (self._sequences(path) for path in paths)
+        if settings.packing:
+            train = packing.pack(train, settings.buckets[-1])
+        return TaskData(train, dev, test, sha256, test_sha256)
 
     def build_model(self) -> Any:
         model = self.base.load("TFAutoModelForCausalLM")
@@ -61,7 +82,10 @@ class TextGeneration(TextTask):
         return tf.nn.sparse_softmax_cross_entropy_with_logits(following, logits[:, :-1])
 
     def weights(self, batch: dict[str, Any]) -> Any:
-        return tf.cast(batch["attention_mask"][:, 1:], tf.float32) * batch["weights"][:, None]
+        segments = batch["attention_mask"]
+        counted = batch.get("counted", segments)[:, 1:] > 0
+        follows = (segments[:, 1:] > 0) & (segments[:, 1:] == segments[:, :-1])
+        return tf.cast(counted & follows, tf.float32) * batch["weights"][:, None]
 
     def answer(self, model: Any, inputs: dict[str, Any]) -> Any:
         """The logits of the token that follows each text."""
@@ -75,31 +99,42 @@ class TextGeneration(TextTask):
         return evaluate.likelihood(self, model, split, progress=progress, title=title)
 
     def origin(self, split: Encoded, place: int) -> str:
+        if self._are_apart:
+            return f"sequence {place + 1} ({' '.join(split.texts[place].split())[:60]!r})"
         first = place * (self.recipe.data.buckets[-1] - 1)
         return f"tokens {first} to {first + len(split.ids[place]) - 1}"
 
-    def _blocks(self, path: Path) -> Encoded:
+    @property
+    def _are_apart(self) -> bool:
+        """Whether texts are kept from one another."""
+        return self.recipe.data.packing or self.recipe.data.format == "chat"
+
+    def _sequences(self, path: Path) -> Encoded:
         tokenizer = Tokenizer.from_buffer(self.base.tokenizer_json)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        end = self._end(tokenizer)
-        tokens: list[int] = []
-        for encoding in tokenizer.encode_batch_fast(
-            list(documents.read(path)), add_special_tokens=False
-        ):
-            tokens += [*encoding.ids, *end]
         length = self.recipe.data.buckets[-1]
-        if len(tokens) < 2:
-            raise DataError(f"{path}: has {len(tokens)} tokens; a language model needs at least 2")
-        ids = [
-            np.asarray(tokens[first : first + length], np.int32)
-            for first in range(0, len(tokens) - 1, length - 1)
-        ]
-        texts = tuple(tokenizer.decode(list(block), skip_special_tokens=False) for block in ids)
-        return Encoded(ids, np.zeros(len(ids), np.int32), texts)
+        if self.recipe.data.format == "chat":
+            return sequences.chats(tokenizer, self._template, path, length)
+        cut = sequences.whole if self._are_apart else sequences.running
+        found = cut(tokenizer, documents.read(path), self._end(tokenizer), length)
+        if not len(found):
+            raise DataError(
+                f"{path}: has fewer than 2 tokens; a language model predicts the second"
+            )
+        return found
+
+    @functools.cached_property
+    def _template(self) -> ChatTemplate:
+        if isinstance(self.base, Scratch):
+            raise self.base.error("has no chat template; set data.format to plain")
+        return chat_template.read(self.base.folder)
 
     def _end(self, tokenizer: Tokenizer) -> list[int]:
         """What stands after a document: the base model's own end token, if it has one."""
+        return self._end_ids(tokenizer)[:1]
+
+    def _end_ids(self, tokenizer: Tokenizer) -> list[int]:
         known = self.base.config.get("eos_token_id", tokenizer.token_to_id(END))
         ids = known if isinstance(known, list) else [known]
-        return [] if ids[0] is None else [ids[0]]
+        return [] if ids[0] is None else ids

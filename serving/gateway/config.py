@@ -24,6 +24,9 @@ class GatewayConfig:
         max_in_flight: calls being answered at once.
         max_streams: health watchers and other open calls, beside those.
         max_batch: rows in one call to the backend.
+        max_new_tokens: of one generated text.
+        max_cache_bytes: what a language model may remember of one text; it travels to the backend
+            and back with every few tokens.
         default_timeout_s: for a caller that set no deadline.
         deadline_margin_s: how much earlier than the caller the gateway gives up, so that its
             own message still arrives; never more than a tenth of the caller's time.
@@ -44,6 +47,8 @@ class GatewayConfig:
     max_in_flight: int = 256
     max_streams: int = 256
     max_batch: int = 32
+    max_new_tokens: int = 1024
+    max_cache_bytes: int = 64 << 20
     default_timeout_s: float = 30.0
     deadline_margin_s: float = 0.02
     poll_s: float = 1.0
@@ -67,7 +72,15 @@ class GatewayConfig:
                 _refuse(name, getattr(self, name), "is no duration; give seconds above 0")
 
 
-_AT_LEAST_ONE = ("max_message_bytes", "max_inputs", "max_in_flight", "max_streams", "max_batch")
+_AT_LEAST_ONE = (
+    "max_message_bytes",
+    "max_inputs",
+    "max_in_flight",
+    "max_streams",
+    "max_batch",
+    "max_new_tokens",
+    "max_cache_bytes",
+)
 _ABOVE_ZERO = ("default_timeout_s", "deadline_margin_s", "poll_s", "drain_s")
 
 

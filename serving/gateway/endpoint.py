@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,6 +36,7 @@ class Call:
 
 
 Method = Callable[[bytes, Call], Awaitable[bytes]]
+Stream = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
 
 
 class Endpoint:
@@ -53,23 +55,44 @@ class Endpoint:
         """
 
         async def handle(request: bytes, context: Context) -> bytes:
-            call = Call(method=name, deadline=self._deadline(context))
-            return await self._answer(method, request, call, context)
+            async with self._call(name, context) as call:
+                return await method(request, call)
 
         return grpc.unary_unary_rpc_method_handler(handle)
+
+    def stream(self, name: str, method: Stream) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of one method that answers with many messages, each as it comes.
+
+        Args:
+            name: of the method, for metrics and log.
+        """
+
+        async def handle(request: bytes, context: Context) -> None:
+            async with (
+                self._call(name, context) as call,
+                # Closed here and now, so that what the method still asks of a backend is cancelled.
+                aclosing(method(request, call)) as messages,
+            ):
+                async for message in messages:
+                    await context.write(message)
+
+        return grpc.unary_stream_rpc_method_handler(handle)
 
     def _deadline(self, context: Context) -> Deadline:
         asked_s: float | None = context.time_remaining()  # the stubs forget None
         allowed_s = self._config.default_timeout_s if asked_s is None else asked_s
         return Deadline.after(allowed_s - min(self._config.deadline_margin_s, allowed_s / 10))
 
-    async def _answer(self, method: Method, request: bytes, call: Call, context: Context) -> bytes:
+    @asynccontextmanager
+    async def _call(self, name: str, context: Context) -> AsyncIterator[Call]:
+        """What an answer is made within; an error becomes the call's status."""
+        call = Call(method=name, deadline=self._deadline(context))
         started = time.perf_counter()
         code, message = grpc.StatusCode.OK, ""
         try:
             with self._admission.admit():
                 async with asyncio.timeout(call.deadline.left_s()):
-                    return await method(request, call)
+                    yield call
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise

@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 from protos import inference_pb2
 from serving import tensors
 from serving.errors import InvalidArgument, LimitExceeded, status_of
+from serving.gateway.generator import Piece, Reason, Wish
 from serving.gateway.inputs import Input
 from serving.gateway.predictor import Answer, Outcome
 from serving.gateway.types import shown
+
+_REASONS: Mapping[Reason, inference_pb2.StopReason] = {
+    "end": inference_pb2.STOP_REASON_END,
+    "stop": inference_pb2.STOP_REASON_STOP,
+    "length": inference_pb2.STOP_REASON_LENGTH,
+}
 
 
 def read_inputs(request: inference_pb2.PredictRequest, max_inputs: int) -> Sequence[Input]:
@@ -25,6 +32,38 @@ def read_inputs(request: inference_pb2.PredictRequest, max_inputs: int) -> Seque
     if not request.inputs:
         raise InvalidArgument("inputs", f"is empty; send 1 to {max_inputs}")
     return [_read_input(value, f"inputs[{place}]") for place, value in enumerate(request.inputs)]
+
+
+def read_wish(request: inference_pb2.GenerateRequest) -> Wish:
+    """What a text should be like.
+
+    Raises:
+        InvalidArgument: a number is out of range; names it.
+    """
+    sampling = request.sampling
+    return Wish(
+        prompt=request.prompt,
+        max_new_tokens=request.max_new_tokens,
+        stop=tuple(request.stop),
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=sampling.seed if sampling.HasField("seed") else None,
+    )
+
+
+def write_piece(piece: Piece) -> inference_pb2.GenerateResponse:
+    """A part of a text; the last one with its reason and usage."""
+    response = inference_pb2.GenerateResponse(text=piece.text, model_version=piece.version)
+    if piece.reason and piece.usage:
+        response.stop_reason = _REASONS[piece.reason]
+        usage = piece.usage
+        response.usage.prompt_tokens = usage.prompt_tokens
+        response.usage.new_tokens = usage.new_tokens
+        response.usage.first_token_ms = usage.first_token_s * 1e3
+        response.usage.total_ms = usage.total_s * 1e3
+    return response
 
 
 def _read_input(value: inference_pb2.Input, field: str) -> Input:

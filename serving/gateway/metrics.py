@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from serving.gateway.generator import Usage
 from serving.gateway.predictor import Answer
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -41,6 +42,13 @@ class Metrics:
             buckets=_ROWS,
             registry=self.registry,
         )
+        self._tokens = Counter(
+            "tensorseek_tokens",
+            "Tokens of texts that came to their end, read and written.",
+            ["model", "kind"],
+            registry=self.registry,
+        )
+        self._first_token = self._seconds("first_token", "Until a text's first token was there.")
         self._models = Gauge(
             "tensorseek_models_available", "Models that can be asked.", registry=self.registry
         )
@@ -58,6 +66,12 @@ class Metrics:
         self._backend.labels(model).observe(answer.backend_s)
         for rows in answer.batches:
             self._rows.labels(model).observe(rows)
+
+    def written(self, model: str, usage: Usage) -> None:
+        """Records a text that came to its end."""
+        self._tokens.labels(model, "read").inc(usage.prompt_tokens)
+        self._tokens.labels(model, "written").inc(usage.new_tokens)
+        self._first_token.labels(model).observe(usage.first_token_s)
 
     def available(self, models: int) -> None:
         """Says how many models can be asked."""

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from tokenizers import Tokenizer
+
 from bundle import manifest, preprocess
 from bundle.errors import BundleError, ManifestError
-from bundle.manifest import Manifest, Preprocess
+from bundle.manifest import Manifest, Preprocess, TextPreprocess
 from bundle.preprocess import Preprocessor
 from bundle.repository import EXTRA, ModelRepository, SavedBundle
 from serving.gateway.types import SIGNATURE, ModelKey
@@ -31,6 +33,7 @@ class Model:
     manifest: Manifest
     preprocessor: Preprocessor
     stamp: Stamp
+    tokenizer: Tokenizer | None = None  # of a model that writes texts; it cuts nothing off
 
     @property
     def key(self) -> ModelKey:
@@ -99,7 +102,7 @@ class Published:
             self._report(f"{name} version {version}", error)
             return None
         self._reported.pop(f"{name} version {version}", None)
-        return Model(bundle.manifest, preprocessor, stamp)
+        return Model(bundle.manifest, preprocessor, stamp, _tokenizer(bundle))
 
     def _known(self, name: str, version: int) -> Model | None:
         model = self._models.get(name)
@@ -118,3 +121,14 @@ class Published:
         if self._reported.get(what) != str(error):
             self._reported[what] = str(error)
             _log.error("can't read a model", extra={"model": what, "reason": str(error)})
+
+
+def _tokenizer(bundle: SavedBundle) -> Tokenizer | None:
+    """Apart from the preprocessor's, which cuts texts to what training saw at once."""
+    described = bundle.manifest
+    if described.generation is None or not isinstance(described.preprocess, TextPreprocess):
+        return None
+    tokenizer = Tokenizer.from_buffer(bundle.read(described.preprocess.tokenizer))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

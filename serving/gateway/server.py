@@ -28,6 +28,7 @@ from serving.gateway.backend import Backend
 from serving.gateway.catalog import Catalog
 from serving.gateway.config import GatewayConfig
 from serving.gateway.endpoint import Endpoint
+from serving.gateway.generator import Generator
 from serving.gateway.http import HttpServer
 from serving.gateway.metrics import Metrics
 from serving.gateway.passthrough import Passthrough
@@ -52,7 +53,8 @@ class Gateway:
         self._running = contextlib.AsyncExitStack()
         self._admission = Admission(config.max_in_flight)
         self._metrics = Metrics(lambda: self._admission.in_flight)
-        self._backend = Backend(config.backend, config.max_message_bytes)
+        most_bytes = max(config.max_message_bytes, config.max_cache_bytes)
+        self._backend = Backend(config.backend, most_bytes)
         self._catalog = Catalog(ModelRepository(config.models), self._backend.available)
         self._health = health.Health()
         self._http = HttpServer(self._metrics.registry, self._readiness)
@@ -113,7 +115,10 @@ class Gateway:
         )
         endpoint = Endpoint(config, self._admission, self._metrics)
         predictor = Predictor(self._catalog, self._backend.execute, config.max_batch)
-        inference = service.Inference(self._catalog, predictor, self._metrics, config.max_inputs)
+        generator = Generator(self._catalog, self._backend.run, config)
+        inference = service.Inference(
+            self._catalog, predictor, generator, self._metrics, config.max_inputs
+        )
         server.add_generic_rpc_handlers(
             (inference.handlers(endpoint), Passthrough(self._backend, endpoint))
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -15,7 +16,8 @@ from serving.errors import InvalidArgument
 from serving.gateway.catalog import Catalog
 from serving.gateway.decoding import decode
 from serving.gateway.endpoint import Call, Endpoint, Method
-from serving.gateway.messages import read_inputs, write_answer
+from serving.gateway.generator import Generator
+from serving.gateway.messages import read_inputs, read_wish, write_answer, write_piece
 from serving.gateway.metrics import Metrics
 from serving.gateway.predictor import Predictor
 
@@ -30,10 +32,16 @@ class Inference:
     """
 
     def __init__(
-        self, catalog: Catalog, predictor: Predictor, metrics: Metrics, max_inputs: int
+        self,
+        catalog: Catalog,
+        predictor: Predictor,
+        generator: Generator,
+        metrics: Metrics,
+        max_inputs: int,
     ) -> None:
         self._catalog = catalog
         self._predictor = predictor
+        self._generator = generator
         self._metrics = metrics
         self._max_inputs = max_inputs
 
@@ -51,6 +59,21 @@ class Inference:
         call.version = answer.version
         self._metrics.answered(request.model, answer)
         return write_answer(request.model, answer, time.perf_counter() - started)
+
+    async def generate(self, data: bytes, call: Call) -> AsyncGenerator[bytes, None]:
+        """Streams a text, as serialized `GenerateResponse`s."""
+        call.inputs = 1
+        request = decode(inference_pb2.GenerateRequest, data)
+        self._check_model(request.model, request.version, call)
+        pieces = self._generator.generate(
+            request.model, request.version, read_wish(request), call.deadline
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                call.version = piece.version
+                if piece.usage:
+                    self._metrics.written(request.model, piece.usage)
+                yield write_piece(piece).SerializeToString()
 
     async def list_models(
         self, _: inference_pb2.ListModelsRequest, __: Call
@@ -81,6 +104,7 @@ class Inference:
             "GetModel": _on_bytes(self.get_model, inference_pb2.GetModelRequest),
         }
         methods = {name: endpoint.unary(name, answer) for name, answer in answers.items()}
+        methods["Generate"] = endpoint.stream("Generate", self.generate)
         return grpc.method_handlers_generic_handler(NAME, methods)
 
     def _check_model(self, name: str, version: int, call: Call) -> None:

@@ -65,3 +65,5 @@ class Deadline:
 
 # The seam behind which the model runs: one backend now; a batcher or a router has the same shape.
 Execute = Callable[[ModelKey, Tensors, Deadline], Awaitable[Tensors]]
+# The same, for a signature by name.
+Run = Callable[[ModelKey, str, Tensors, Deadline], Awaitable[Tensors]]

@@ -1,0 +1,36 @@
+"""What a published language model of ours has besides its logits: signatures that write texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bundle.manifest import Generation, Signature
+from finetune.deepseek import signatures
+from finetune.deepseek.decoder import CausalLM
+from finetune.export.candidate import Candidate
+from finetune.tasks.text_generation import TextGeneration
+
+
+def functions(candidate: Candidate) -> dict[str, Any]:
+    """What a server can call, by signature; nothing if the model is no `CausalLM` of ours."""
+    end_ids = _end_ids(candidate)
+    return {} if end_ids is None else signatures.make(candidate.model.model, end_ids)
+
+
+def described(candidate: Candidate) -> dict[str, Signature]:
+    """What the manifest says of `functions`."""
+    return {} if _end_ids(candidate) is None else signatures.described(candidate.model.model)
+
+
+def record(candidate: Candidate) -> Generation | None:
+    """What the manifest says for those who call them."""
+    end_ids = _end_ids(candidate)
+    if end_ids is None:
+        return None
+    return Generation(positions=candidate.model.model.config.positions, end_ids=end_ids)
+
+
+def _end_ids(candidate: Candidate) -> tuple[int, ...] | None:
+    task = candidate.task
+    is_ours = isinstance(candidate.model.model, CausalLM)
+    return task.end_ids if is_ours and isinstance(task, TextGeneration) else None
