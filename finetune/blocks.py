@@ -30,11 +30,11 @@ def depths(model: Any) -> list[int]:
         for variable in block.trainable_variables
     }
     found: list[int] = []
-    reached = 0
+    reached, is_head_alone = 0, bool(blocks) and not inside  # then the rest is frozen
     for variable in model.trainable_variables:
         depth = inside.get(id(variable))
         if depth is None:
-            depth = len(blocks) + 1 if reached else 0
+            depth = len(blocks) + 1 if reached or is_head_alone else 0
         else:
             reached = depth
         found.append(depth)

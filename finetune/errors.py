@@ -8,6 +8,7 @@ FinetuneError
     x Interrupted     it was asked to stop, and can be taken up again
     x WorkerLost      another process of the training is gone
   x EvaluationError a model or its answers can't be evaluated
+  x GenerationError a prompt or a setting of generation can't be used
   x ExportError     a model can't be brought into another format, here or at all
   x LeftToChief     this worker has done its part; another one publishes
   x GateRefused     a quality gate said no: nothing was published
@@ -46,6 +47,10 @@ class WorkerLost(TrainingError):
 
 class EvaluationError(FinetuneError):
     """There is no such model to evaluate, not the data it was tested on, or no sense in it."""
+
+
+class GenerationError(FinetuneError):
+    """A prompt, or a setting of how texts are written, can't be used."""
 
 
 class ExportError(FinetuneError):

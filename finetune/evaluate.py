@@ -91,11 +91,11 @@ def likelihood(
     task: Task, model: Any, split: Any, *, progress: Progress, title: str, batch_size: int = 16
 ) -> Modelled:
     """How likely a language model thinks each sequence of a split, in its order."""
-    forward = _judging(task, model)  # type: ignore[arg-type]  # likewise
     nll = np.zeros(len(split), np.float64)
     tokens = np.zeros(len(split), np.int64)
     with progress.counted(title, len(split)) as advance:
         for places, inputs in task.batches(split, batch_size):
+            forward = _judging(task, model, tuple(inputs))  # type: ignore[arg-type]  # likewise
             nll[list(places)], tokens[list(places)] = forward(_tensors(inputs))
             advance(len(places))
     return Modelled(nll, tokens)
@@ -110,14 +110,15 @@ def _answering(task: Task, model: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _judging(task: Task, model: Any) -> Any:
+def _judging(task: Task, model: Any, names: tuple[str, ...]) -> Any:
     def forward(inputs: Any) -> Any:
         batch = inputs | {"weights": tf.ones(tf.shape(inputs["input_ids"])[:1])}
         losses = task.loss(task.logits(model, batch, training=False), batch)
         weights = task.weights(batch)
         return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(weights, axis=1)
 
-    return tf.function(forward, input_signature=[_signature(task)])
+    per_token = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in names}
+    return tf.function(forward, input_signature=[per_token])
 
 
 def _signature(task: Task) -> dict[str, Any]:

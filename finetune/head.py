@@ -70,14 +70,27 @@ def replace(model: Any, settings: recipe.Head, labels: int, seed: int) -> bool:
     Returns:
         False if the model has no classifier by a known name.
     """
-    for name in ("classifier", "score"):  # the latter scores each token of a decoder
-        if hasattr(model, name):
-            pools = name == "classifier"
-            features = _features(model.config)
-            head = ClassificationHead(settings, labels, features, seed=seed, pools=pools, name=name)
-            setattr(model, name, head)
-            return True
-    return False
+    name = _name(model)
+    if name is None:
+        return False
+    pools = name == "classifier"
+    features = _features(model.config)
+    head = ClassificationHead(settings, labels, features, seed=seed, pools=pools, name=name)
+    setattr(model, name, head)
+    return True
+
+
+def train_alone(model: Any) -> None:
+    """Freezes all of a classifier but its head."""
+    name = _name(model)
+    head = None if name is None else getattr(model, name)
+    for layer in model.layers:
+        layer.trainable = layer is head
+
+
+def _name(model: Any) -> str | None:
+    """Of its classifier; `score` scores each token of a decoder."""
+    return next((name for name in ("classifier", "score") if hasattr(model, name)), None)
 
 
 def _features(config: Any) -> int:

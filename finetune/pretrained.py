@@ -37,7 +37,7 @@ class Pretrained:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.folder = _folder(name)
+        self.folder = folder(name)
         self.config = self._json("config.json")
         self.sha256 = self._sha256()
 
@@ -138,14 +138,20 @@ def _needed(names: Iterable[str]) -> str:
     return f"{found[0]} and {len(found) - 1} more" if found else ""
 
 
-def _folder(name: str) -> Path:
+def folder(name: str) -> Path:
+    """A checkpoint's folder, fetched from the hub unless `name` is one already.
+
+    Raises:
+        ModelError: the hub does not give it.
+    """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
 
     try:
-        patterns = ["*config.json", "tokenizer.json", "*.safetensors", "tf_model.h5"]
+        patterns = ["*config.json", "*.index.json", "tokenizer.json", "chat_template.jinja"]
+        patterns += ["*.safetensors", "tf_model.h5"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (OSError, HFValidationError, HfHubHTTPError) as error:
         raise ModelError(

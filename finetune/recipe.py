@@ -32,11 +32,11 @@ def _rising(buckets: tuple[int, ...]) -> tuple[int, ...]:
     return buckets
 
 
-def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"repeats {repeated}; name each label once")
-    return labels
+        raise ValueError(f"repeats {repeated}; name each once")
+    return names
 
 
 def _rising_or_none(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -69,8 +69,8 @@ class Data(Section):
     """Three data sets, and how they become batches.
 
     Texts with labels: a .jsonl, .csv or .tsv file, or a folder of TFRecord shards. Pictures with
-    labels: a folder for each label, or a folder of TFRecord shards. Plain text for a language
-    model: a .txt or .jsonl file.
+    labels: a folder for each label, or a folder of TFRecord shards. For a language model: plain
+    text, a .txt or .jsonl file; or conversations, a .jsonl file.
     """
 
     train: Path
@@ -85,6 +85,9 @@ class Data(Section):
         64,
     )  # tokens; texts pad to the smallest that holds them, and are cut at the last; a language
     # model reads blocks of the last
+    format: Literal["plain", "chat"] = "plain"  # of a language model's texts; chat: a line is
+    # {"messages": [{"role": "user", "content": "…"}, …]}, and only the assistant's are learnt
+    packing: bool = False  # of texts for a DeepSeek model: several share a block, each by itself
     max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     image: Image = Image()
     batch_size: Annotated[int, Field(ge=1)] = 32  # examples a step
@@ -122,6 +125,7 @@ class Head(Section):
     hidden: Annotated[int, Field(ge=1)] | None = None  # units; by default the base's hidden size
     activation: Literal["relu", "gelu", "tanh"] = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    alone: bool = False  # train nothing but it: the base model stays as it is
 
 
 class Optimizer(Section):
@@ -153,6 +157,26 @@ class Memory(Section):
 
     gradient_checkpointing: bool = False  # compute each block again for its gradients
     xla: bool = False  # compile forward and backward, one program a length bucket
+
+
+class Lora(Section):
+    """Low-rank adaptation of a DeepSeek model: `lora: {}` takes the defaults; see `deepseek.lora`.
+
+    The adapter alone lies under `runs/`, in PEFT's format; what is published has it merged.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Positive = 16.0  # the path is multiplied by alpha / rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into the path
+    targets: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()  # names of layers, such as
+    # q_proj or gate_proj; by default every one of attention
+
+
+class Moe(Section):
+    """Of a model with experts; see `deepseek.balance`."""
+
+    bias_update_speed: Share = 0.0  # how much the routers' bias evens the experts' load after each
+    # step of a training from scratch, such as 0.001; fine-tuning leaves the bias alone
 
 
 class Distribution(Section):
@@ -212,6 +236,8 @@ class Recipe(Section):
     schedule: Schedule = Schedule()
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
     memory: Memory = Memory()
+    lora: Lora | None = None
+    moe: Moe = Moe()
     distribution: Distribution = Distribution()
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
@@ -247,6 +273,12 @@ def _misfits(recipe: Recipe) -> Iterator[str]:
     profiled = recipe.logging.profile
     if (recipe.base_model is None) == (recipe.scratch is None):
         yield "base_model: give either base_model, or scratch for random weights"
+    if recipe.scratch is not None and recipe.lora is not None:
+        yield "lora: random weights are worth no adapter; remove it, or name a base_model"
+    if recipe.scratch is not None and recipe.head.alone:
+        yield "head.alone: random weights are no base for a head; remove it, or name a base_model"
+    if recipe.lora is not None and recipe.head.alone:
+        yield "head.alone: then lora has nothing to train; remove one of them"
     if profiled and profiled[0] > profiled[1]:
         yield f"logging.profile: {list(profiled)} ends before it begins"
     if recipe.data.service is not None:
@@ -257,16 +289,28 @@ def _misfits(recipe: Recipe) -> Iterator[str]:
 def _task_misfits(recipe: Recipe) -> Iterator[str]:
     task, labels = recipe.task, len(recipe.data.labels)
     if task == "text-generation":
-        if labels:
-            yield "data.labels: a language model has none; remove them"
-        if recipe.edge.profiles:
-            yield "edge.profiles: a language model has no edge bundles; set it to []"
+        yield from _language_misfits(recipe)
     elif labels < 2:
         yield f"data.labels: {task} needs at least 2, got {labels}"
+    if task != "text-generation" and recipe.data.format != "plain":
+        yield f"data.format: only a language model learns from conversations, not {task}; remove it"
+    if task != "text-generation" and recipe.data.packing:
+        yield f"data.packing: only a language model's texts are packed, not {task}'s; remove it"
     defaults = Augment()
     for name in _FOREIGN_NOISE[task]:
         if getattr(recipe.augment, name) != getattr(defaults, name):
             yield f"augment.{name}: is no noise for {task}; remove it"
+
+
+def _language_misfits(recipe: Recipe) -> Iterator[str]:
+    if recipe.data.labels:
+        yield "data.labels: a language model has none; remove them"
+    if recipe.edge.profiles:
+        yield "edge.profiles: a language model has no edge bundles; set it to []"
+    if recipe.head.alone:
+        yield "head.alone: a language model has no head to train; remove it"
+    if recipe.data.format == "chat" and recipe.scratch is not None:
+        yield "data.format: a model from scratch has no chat template; use plain"
 
 
 def _service_misfits(recipe: Recipe) -> Iterator[str]:

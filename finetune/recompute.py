@@ -11,6 +11,8 @@ one more forward pass. Two things make it cheaper for little memory:
                        recomputed
     narrowing layers   [.., 4 d] ─► [.., d]: a third of a block's products in one small tensor,
                        which is kept
+
+The choices of a mixture's router are kept too: they are made once, outside of what is recomputed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import tensorflow as tf
 import tf_keras
 
 from finetune import blocks
+from finetune.deepseek.experts import Router
 from finetune.errors import ModelError
 
 
@@ -53,6 +56,7 @@ def checkpoint(model: Any) -> int:
 
 def _recomputing(block: Any, original: Any) -> Any:
     narrowing = [layer for layer in block.submodules if _narrows(layer)]
+    routers = [layer for layer in block.submodules if isinstance(layer, Router)]
     inside = False
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -61,7 +65,7 @@ def _recomputing(block: Any, original: Any) -> Any:
             return original(*args, **kwargs)
         leaves = tf.nest.flatten((args, kwargs))
         places = [index for index, leaf in enumerate(leaves) if _has_gradient(leaf)]
-        products = _Products(narrowing)
+        products = _Kept(narrowing, routers)
 
         # recompute_grad takes what has gradients, by position; the rest, masks among it, is closed
         # over. It calls the block, not its `call`: only so the backward pass enters the block's
@@ -97,28 +101,33 @@ def _narrows(layer: Any) -> bool:
     )
 
 
-class _Products:
-    """What dense layers gave in the first pass through a block, and give again in the next.
+class _Kept:
+    """What layers gave in the first pass through a block, and give again in the next.
 
-    Their gradients need input and weights only, so the products need not be computed again.
+    The gradients of dense layers need input and weights only, so their products need not be
+    computed again. The choices of experts must not be: where two experts are almost equal, the
+    next pass might choose another one.
     """
 
-    def __init__(self, layers: list[Any]) -> None:
-        self._layers = layers
+    def __init__(self, narrowing: list[Any], routers: list[Any]) -> None:
+        self._methods = [
+            *((layer, "call", _recalling) for layer in narrowing),
+            *((router, "choose", _choosing) for router in routers),
+        ]
         self._known: list[Any] = []  # in the order of the calls, which is the same in each pass
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Around a pass."""
         first, known = not self._known, iter(self._known)
-        originals = [layer.call for layer in self._layers]
-        for layer, original in zip(self._layers, originals, strict=True):
-            layer.call = self._noting(original) if first else _recalling(layer, known)
+        originals = [getattr(layer, name) for layer, name, _ in self._methods]
+        for (layer, name, recall), original in zip(self._methods, originals, strict=True):
+            setattr(layer, name, self._noting(original) if first else recall(layer, known))
         try:
             yield
         finally:
-            for layer, original in zip(self._layers, originals, strict=True):
-                layer.call = original
+            for (layer, name, _), original in zip(self._methods, originals, strict=True):
+                setattr(layer, name, original)
 
     def _noting(self, original: Any) -> Any:
         def call(inputs: Any) -> Any:
@@ -127,6 +136,10 @@ class _Products:
             return product
 
         return call
+
+
+def _choosing(_: Any, known: Iterator[Any]) -> Any:
+    return lambda _scores: next(known)
 
 
 def _recalling(layer: Any, known: Iterator[Any]) -> Any:

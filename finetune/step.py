@@ -19,12 +19,13 @@ import tensorflow as tf
 
 from finetune import blocks
 from finetune import optimizer as optimizers
+from finetune.deepseek.balance import Balance
 from finetune.distribution import Distribution, fold
 from finetune.dropout import DropoutSeed
 from finetune.tasks.base import Task
 
-# Losses, n, examples, and the gradients of the summed loss.
-_Sums = tuple[Any, Any, Any, list[Any]]
+# Losses, n, examples, the experts' loads, and the gradients of the summed loss.
+_Sums = tuple[Any, Any, Any, list[Any], list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Outcome:
     gradient_norm: Any  # global, after unscaling and summing, before clipping
     finite: Any  # 1.0, or 0.0 when a gradient is not
     block_norms: dict[str, Any]  # the same norm, of each block of the model alone
+    expert_shares: dict[str, Any]  # [E]: of each expert in the choices of its block's router
     wishes: Any  # [W]: of each wish, on how many replicas it was uttered
 
 
@@ -50,9 +52,10 @@ class Step:
     Args:
         micro_batches: each replica's part is computed in so many pieces, one after the other.
         fuse: compile forward and backward with XLA too.
+        bias_update_speed: of the experts' routers, see `deepseek.balance`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (as many as a step has parts)
         self,
         task: Task,
         model: Any,
@@ -63,6 +66,7 @@ class Step:
         clip_norm: float | None,
         micro_batches: int = 1,
         fuse: bool = False,
+        bias_update_speed: float = 0.0,
     ) -> None:
         self._task = task
         self._model = model
@@ -72,6 +76,7 @@ class Step:
         self._clip_norm = clip_norm
         self._micro_batches = micro_batches
         self._blocks = blocks.members(model)
+        self._balance = Balance(model, bias_update_speed)
         alone = distribution.replicas == 1
         # Loss scaling decides on the host whether to apply a step; XLA can't.
         fuse_update = alone and not optimizers.scales(optimizer)
@@ -135,7 +140,8 @@ class Step:
             return self._micro_batch(batch)
         folded = tf.nest.map_structure(lambda x: fold(x, pieces), batch)
         zeros = [tf.zeros_like(variable) for variable in self._model.trainable_variables]
-        sums: _Sums = (tf.constant(0.0), tf.constant(0.0), tf.constant(0.0), zeros)
+        nothing = tf.constant(0.0)
+        sums: _Sums = (nothing, nothing, nothing, self._balance.none(), zeros)
         for piece in tf.range(pieces):
             self._dropout.set(first + piece)
             micro = tf.nest.map_structure(lambda x: x[piece], folded)  # noqa: B023 (called at once)
@@ -144,7 +150,8 @@ class Step:
 
     def _micro_batch(self, batch: Any) -> _Sums:
         with tf.GradientTape() as tape:
-            logits = self._task.logits(self._model, batch, training=True)
+            with self._balance.observed():
+                logits = self._task.logits(self._model, batch, training=True)
             weights = self._task.weights(batch)
             total = tf.reduce_sum(self._task.loss(logits, batch) * weights)
             count = tf.reduce_sum(weights)
@@ -154,19 +161,19 @@ class Step:
         gradients = tape.gradient(scaled, self._model.trainable_variables)
         unscaled = optimizers.unscale(self._optimizer, gradients)
         examples = tf.reduce_sum(batch["weights"])
-        return total, count, examples, [gradient * n for gradient in unscaled]
+        loads = self._balance.loads(batch)
+        return total, count, examples, loads, [gradient * n for gradient in unscaled]
 
-    def _mean(self, sums: _Sums, wishes: Any) -> tuple[Any, Any, Any, list[Any]]:
-        """Over all replicas: wishes, loss, examples, gradients."""
-        wishes, total, count, examples, *gradients = self._distribution.sum(
-            [wishes, *tf.nest.flatten(sums)]
-        )
+    def _mean(self, sums: _Sums, wishes: Any) -> tuple[Any, Any, Any, list[Any], list[Any]]:
+        """Over all replicas: wishes, loss, examples, loads, gradients."""
+        wishes, *flat = self._distribution.sum([wishes, *tf.nest.flatten(sums)])
+        total, count, examples, loads, gradients = tf.nest.pack_sequence_as(sums, flat)
         # Multiplied, not divided: XLA makes products again for each use, but keeps quotients.
         share = 1.0 / tf.maximum(count, 1.0)
-        return wishes, total * share, examples, [gradient * share for gradient in gradients]
+        return wishes, total * share, examples, loads, [each * share for each in gradients]
 
     def _apply(self, sums: _Sums, wishes: Any) -> dict[str, Any]:
-        wishes, loss, examples, gradients = self._mean(sums, wishes)
+        wishes, loss, examples, loads, gradients = self._mean(sums, wishes)
         norm = tf.linalg.global_norm(gradients)
         block_norms = {
             name: tf.linalg.global_norm([gradients[index] for index in members])
@@ -178,6 +185,7 @@ class Step:
             zip(gradients, self._model.trainable_variables, strict=True),
             skip_gradients_aggregation=True,
         )
+        self._balance.update(loads)
         finite = tf.cast(tf.math.is_finite(norm), tf.float32)
         return {
             "loss": loss,
@@ -185,5 +193,9 @@ class Step:
             "gradient_norm": norm,
             "finite": finite,
             "block_norms": block_norms,
+            "expert_shares": {
+                name: load / tf.maximum(tf.reduce_sum(load), 1.0)
+                for name, load in zip(self._balance.names, loads, strict=True)
+            },
             "wishes": wishes,
         }

@@ -20,9 +20,12 @@ from typing import Any
 
 import tf_keras
 
-from finetune import activation, blocks, health, precision, recompute
+from finetune import activation, blocks, head, health, precision, recompute
 from finetune import distribution as distributions
 from finetune import optimizer as optimizers
+from finetune.deepseek import adapter
+from finetune.deepseek.experts import MixtureOfExperts
+from finetune.deepseek.lora import Adapters
 from finetune.distribution import Distribution
 from finetune.dropout import DropoutSeed
 from finetune.errors import Interrupted, TrainingError
@@ -59,6 +62,7 @@ class Trained:
     learning_rates: list[float]  # of each step
     dev_scores: list[float]  # after each epoch, see `Result.score`; empty when there is but one
     best_epoch: int  # whose weights the model has, from 1
+    expert_shares: dict[str, list[float]]  # of a block's choices in the last epoch, by block
     is_chief: bool  # False on all workers but one: they publish nothing
 
     def figures(self) -> dict[str, Any]:
@@ -79,7 +83,8 @@ def train(
 
     Args:
         folder: where the state of an unfinished training lies; one that is there is taken up.
-            None keeps none. Several machines must see the same one.
+            None keeps none. Several machines must see the same one. The adapter of a low-rank
+            adaptation is written there too, in `adapter`.
         stop: asked in each step; when it says so in any process, all of them end after that
             step, with the state saved.
 
@@ -121,8 +126,10 @@ class _Loop:
         self.distribution = distribution
         self.stop = stop
         self.policy = policy
+        self.folder = folder
         self.at_random = math.log(task.outcomes)  # once: a language model asks its tokenizer
         self.parts = distribution.replicas * recipe.schedule.micro_batches
+        self.adapters: Adapters | None = None
         self.model, self.optimizer, self.step = self._build()
         self.state = TrainingState(folder, self.model, self.optimizer, writes=distribution.is_chief)
         self.watch = Watch(
@@ -135,6 +142,7 @@ class _Loop:
         self.position = self.state.restore() or Position()
         self._check_shared()
         self.saved_at = time.monotonic()
+        self.shares: dict[str, Any] = {}  # of the experts of each block, summed over the epoch
 
     def _build(self) -> tuple[Any, Any, Step]:
         recipe, schedule = self.recipe, self.recipe.schedule
@@ -146,6 +154,10 @@ class _Loop:
         total_steps = sum(self.task.steps(self.data, epoch) for epoch in range(schedule.epochs))
         with self.distribution.scope():
             model = self.task.build_model()
+            if recipe.lora is not None:
+                self.adapters = Adapters(model, recipe.lora)
+            if recipe.head.alone:
+                head.train_alone(model)
             optimizer = optimizers.build(
                 recipe.optimizer,
                 schedule,
@@ -160,6 +172,9 @@ class _Loop:
             recompute.checkpoint(model)
         if recipe.memory.xla and self.distribution.replicas > 1:
             _log.warning("memory.xla: left out, since XLA can't compile sums over replicas")
+        has_experts = any(isinstance(layer, MixtureOfExperts) for layer in model.submodules)
+        if recipe.memory.xla and has_experts:
+            _log.warning("memory.xla: left out, since XLA must know how busy each expert will be")
         step = Step(
             self.task,
             model,
@@ -168,7 +183,8 @@ class _Loop:
             self.distribution,
             clip_norm=recipe.optimizer.clip_norm,
             micro_batches=schedule.micro_batches,
-            fuse=recipe.memory.xla,
+            fuse=recipe.memory.xla and not has_experts,
+            bias_update_speed=recipe.moe.bias_update_speed,
         )
         return model, optimizer, step
 
@@ -186,6 +202,7 @@ class _Loop:
                 self._after_epoch(progress)
         if position.best_epoch:
             self.state.restore_best()
+        self._merge()
         return Trained(
             model=self.model,
             policy=self.policy,
@@ -199,6 +216,9 @@ class _Loop:
             learning_rates=position.learning_rates,
             dev_scores=position.dev_scores,
             best_epoch=position.best_epoch or position.epoch,
+            expert_shares={
+                name: (shares / shares.sum()).tolist() for name, shares in self.shares.items()
+            },
             is_chief=self.distribution.is_chief,
         )
 
@@ -206,6 +226,7 @@ class _Loop:
         position = self.position
         dataset = self.task.training_batches(self.data, position.epoch, self.parts)
         began = time.monotonic()
+        self.shares = {}
         for batch in self.distribution.parts(dataset.skip(position.step)):
             is_due = time.monotonic() - self.saved_at > self.recipe.checkpoint.every_s
             outcome = self.step(batch, len(position.losses), wishes=(self.stop(), is_due))
@@ -214,6 +235,8 @@ class _Loop:
             position.losses.append(loss)
             position.learning_rates.append(optimizers.learning_rate(self.optimizer))
             position.skipped += not finite
+            for name, shares in outcome.expert_shares.items():
+                self.shares[name] = self.shares.get(name, 0.0) + shares.numpy()
             position.step += 1
             position.examples += (count := round(float(outcome.examples)))
             position.seconds += (now := time.monotonic()) - began
@@ -242,6 +265,14 @@ class _Loop:
             self.state.save_best()
         position.dev_scores.append(score)
         self.state.save(position)
+
+    def _merge(self) -> None:
+        """Whoever takes the model up from here on, never needs to know of adapters."""
+        if self.adapters is None:
+            return
+        if self.folder is not None and self.distribution.is_chief:
+            adapter.save(self.model, self.adapters, self.task.base_name, self.folder / "adapter")
+        self.adapters.merge()
 
     def _is_over(self) -> bool:
         patience, position = self.recipe.schedule.patience, self.position

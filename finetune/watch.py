@@ -67,7 +67,7 @@ class Watch:
         if optimizers.scales(self._optimizer):
             scalars["gradient/loss_scale"] = self._optimizer.loss_scale
         with self._writer.as_default(step=number):
-            for name, value in scalars.items():
+            for name, value in (scalars | _of_experts(outcome)).items():
                 tf.summary.scalar(name, value)
             for name, value in outcome.block_norms.items():
                 tf.summary.scalar(f"gradient/norm/{name}", value)
@@ -120,6 +120,21 @@ class Watch:
         if self._profiles:  # training ended before the last step to profile
             self._stop_profile()
         self._writer.close()
+
+
+def _of_experts(outcome: Outcome) -> dict[str, Any]:
+    """Each expert's share of its block's choices, and by how much the busiest exceeds the mean.
+
+    Source:
+        Wang et al.: Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts, section
+        4.1, MaxVio (arXiv 2408.15664).
+    """
+    scalars: dict[str, Any] = {}
+    for block, shares in outcome.expert_shares.items():
+        found = shares.numpy()
+        scalars[f"experts/{block}/max_violation"] = found.max() * len(found) - 1
+        scalars |= {f"experts/{block}/share/{place}": share for place, share in enumerate(found)}
+    return scalars
 
 
 def _names(model: Any) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,10 @@ class Encoded:
     ids: list[Ids]
     labels: NDArray[np.int32]  # [N]
     texts: tuple[str, ...] = ()  # [N], where they are of use
+    segments: Sequence[
+        Ids
+    ] = ()  # [N], as `ids`: of packed texts, which one each token is of, from 1
+    counted: Sequence[Ids] = ()  # [N], as `ids`: 1 for what a language model is to predict, else 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,30 +65,35 @@ def training(
     Yields:
         `{"input_ids", "attention_mask", "labels", "places", "weights"}`, int32 [B, T], [B, T],
         [B] and [B], and float32 [B]; every example once with weight 1, so the last batch of a
-        bucket may be smaller.
+        bucket may be smaller. Where `data` has them, the mask holds the numbers of segments, and
+        there is `counted`, int32 [B, T].
     """
     buckets = preprocessor.spec.buckets
-    ragged = tf.RaggedTensor.from_row_lengths(
-        np.concatenate(data.ids), [len(row) for row in data.ids], validate=False
-    )
+    lengths = [len(row) for row in data.ids]
+    columns = {
+        name: tf.RaggedTensor.from_row_lengths(np.concatenate(rows), lengths, validate=False)
+        for name, rows in _columns(data).items()
+    }
     places = np.arange(len(data), dtype=np.int32)
-    dataset = tf.data.Dataset.from_tensor_slices((ragged, data.labels, places))
-    dataset = dataset.map(lambda ids, *rest: (tf.convert_to_tensor(ids), *rest))
+    dataset = tf.data.Dataset.from_tensor_slices((columns, data.labels, places))
+    dataset = dataset.map(
+        lambda row, *rest: ({name: tf.convert_to_tensor(row[name]) for name in row}, *rest)
+    )
     order = np.random.default_rng([seed, epoch]).integers(2**31)
     dataset = dataset.shuffle(len(data), seed=int(order), reshuffle_each_iteration=False)
     if served_by is not None:
         dataset = service.distribute(dataset, served_by, f"{uuid.uuid4()}-{epoch}")
+    pads = _pads(columns, preprocessor)
     dataset = dataset.bucket_by_sequence_length(
-        lambda ids, *_: tf.shape(ids)[0],
+        lambda row, *_: tf.shape(row["input_ids"])[0],
         bucket_boundaries=[length + 1 for length in buckets[:-1]],
         bucket_batch_sizes=[batch_size] * len(buckets),
-        padded_shapes=([None], [], []),
-        padding_values=(np.int32(-1), None, None),
+        padded_shapes=(dict.fromkeys(columns, [None]), [], []),
+        padding_values=(pads, None, None),
     )
-    lengths = tf.constant(buckets, tf.int32)
-    pad_id = preprocessor.spec.pad_id
+    bounds = tf.constant(buckets, tf.int32)
     dataset = dataset.map(
-        lambda ids, y, at: _pad(ids, lengths, pad_id) | {"labels": y, "places": at}
+        lambda rows, y, at: _widen(rows, bounds, pads) | {"labels": y, "places": at}
     )
     return dataset.map(lambda batch: fill(batch, multiple)).prefetch(2)
 
@@ -120,12 +129,38 @@ def fill(batch: dict[str, Any], multiple: int) -> dict[str, Any]:
     return filled | {"weights": tf.cast(tf.range(tf.size(places)) < rows, tf.float32)}
 
 
-def _pad(ids: Any, lengths: Any, pad_id: int) -> dict[str, Any]:
-    """The in-graph twin of `TextPreprocessor.pad`; a test holds the two together."""
-    longest = tf.shape(ids)[1]
-    length = tf.reduce_min(tf.boolean_mask(lengths, lengths >= longest))
-    ids = tf.pad(ids, [[0, 0], [0, length - longest]], constant_values=-1)
+def pad(
+    data: Encoded, places: Sequence[int], preprocessor: TextPreprocessor
+) -> dict[str, NDArray[np.int32]]:
+    """Some of the examples, as `training` pads them: each [B, T]."""
+    columns = {name: [rows[place] for place in places] for name, rows in _columns(data).items()}
+    length = preprocessor.bucket(max(len(ids) for ids in columns["input_ids"]))
+    pads = _pads(columns, preprocessor)
     return {
-        "input_ids": tf.where(ids >= 0, ids, pad_id),
-        "attention_mask": tf.cast(ids >= 0, tf.int32),
+        name: np.stack(
+            [np.pad(row, (0, length - len(row)), constant_values=pads[name]) for row in rows]
+        )
+        for name, rows in columns.items()
+    }
+
+
+def _columns(data: Encoded) -> dict[str, Sequence[Ids]]:
+    """What there is of each token, by name."""
+    marks = data.segments or [np.ones_like(ids) for ids in data.ids]
+    columns = {"input_ids": data.ids, "attention_mask": marks}
+    return columns | {"counted": data.counted} if data.counted else columns
+
+
+def _pads(names: Iterable[str], preprocessor: TextPreprocessor) -> dict[str, np.int32]:
+    pad_id = np.int32(preprocessor.spec.pad_id)
+    return {name: pad_id if name == "input_ids" else np.int32(0) for name in names}
+
+
+def _widen(rows: dict[str, Any], bounds: Any, pads: dict[str, np.int32]) -> dict[str, Any]:
+    """Pads to the bucket; with the padding of a batch, the in-graph twin of `pad`."""
+    longest = tf.shape(rows["input_ids"])[1]
+    length = tf.reduce_min(tf.boolean_mask(bounds, bounds >= longest))
+    return {
+        name: tf.pad(row, [[0, 0], [0, length - longest]], constant_values=pads[name])
+        for name, row in rows.items()
     }

@@ -51,5 +51,6 @@ def _row(line: str, where: str) -> str:
         raise DataError(f"{where}: not JSON: {' '.join(str(error).split())}") from error
     text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: must be an object whose `text` is some text")
+        chat = "; for `messages`, set data.format to chat" if "messages" in line else ""
+        raise DataError(f"{where}: must be an object whose `text` is some text{chat}")
     return text

@@ -82,7 +82,7 @@ class TextTask(abc.ABC):
 
     def batches(self, split: Encoded, batch_size: int) -> Iterator[tuple[Sequence[int], Tensors]]:
         for places in batches.by_length(split, self.preprocessor, batch_size):
-            yield places, self.preprocessor.pad([split.ids[place] for place in places])
+            yield places, batches.pad(split, places, self.preprocessor)
 
     def raw(self, split: Encoded, place: int) -> Raw:
         return split.texts[place]

@@ -104,7 +104,7 @@ def test_an_unknown_key_is_told_the_nearest_valid_one(
         ("seed=-1", r"seed: .*greater than or equal to 0, got -1"),
         ("data.labels=[good]", r"data\.labels: text-classification needs at least 2, got 1"),
         ("data.labels=[no, a]", r"data\.labels\.0: .*string, got False; write it in quotes"),
-        ("data.labels=['a', 'a']", r"data\.labels: .*repeats \['a'\]; name each label once"),
+        ("data.labels=['a', 'a']", r"data\.labels: .*repeats \['a'\]; name each once"),
         ("data.buckets=[]", r"data\.buckets: .*at least 1"),
         ("data.buckets=[16, 8]", r"data\.buckets: .*must rise from at least 1, not \[16, 8\]"),
         ("data.buckets=[0, 8]", r"data\.buckets: .*must rise from at least 1"),
