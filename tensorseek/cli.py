@@ -31,6 +31,7 @@ _EXTRAS = {  # top-level module → the extra that brings it
     "gradio": "demo",
     "grpc": "gateway",
     "grpc_health": "gateway",
+    "jinja2": "finetune",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "packaging": "finetune",

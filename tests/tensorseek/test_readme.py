@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 
 
 def blocks(name: str, language: str) -> list[str]:
@@ -56,7 +61,7 @@ def test_a_python_block_runs(block: str, up: Any, capsys: pytest.CaptureFixture[
 def test_every_linked_file_is_there() -> None:
     for name in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
-            assert (ROOT / target).exists(), f"{name}: {target}"
+            assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
 
 
 def test_every_folder_of_the_map_is_there() -> None:
