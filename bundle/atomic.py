@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import secrets
 from pathlib import Path
+
+_HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -31,6 +35,38 @@ def rename_directory(source: Path, target: Path) -> None:
     sync_tree(source)
     source.rename(target)
     sync(target.parent)
+
+
+def exchange_directory(source: Path, target: Path) -> None:
+    """Puts `source` in the place of `target`, which goes to `source`'s: at no moment is it missing.
+
+    Where the system has no such call (some network file systems, macOS), `target` is missing
+    between two renames.
+
+    Raises:
+        OSError: one of them is missing, or they lie on different file systems.
+    """
+    sync_tree(source)
+    if not _exchanged(source, target):
+        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+        target.rename(aside)
+        source.rename(target)
+        aside.rename(source)
+    sync(target.parent)
+
+
+def _exchanged(source: Path, target: Path) -> bool:
+    """Whether Linux's renameat2 could do it."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if rename(_HERE, os.fsencode(source), _HERE, os.fsencode(target), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):  # not on this file system
+        return False
+    raise OSError(number, os.strerror(number), str(source), None, str(target))
 
 
 def sync_tree(folder: Path) -> None:

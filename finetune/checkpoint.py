@@ -20,18 +20,17 @@ _RECORD = "trained.json"
 def save(folder: Path, figures: dict[str, Any], **objects: Any) -> None:
     """Writes the weights of models and optimizers, and a record, as `folder`, all or nothing.
 
-    What lay there before is gone only between two renames, once the new is on the disk.
+    What lay there before stays until the new is on the disk, and takes its place at once.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
         content = Path(temporary, "content")
         tf.train.Checkpoint(**objects).write(str(content / WEIGHTS))
         (content / _RECORD).write_bytes(msgspec.json.encode(figures))
-        atomic.sync_tree(content)
         if folder.exists():
-            folder.rename(Path(temporary, "before"))
-        content.rename(folder)
-        atomic.sync(folder.parent)
+            atomic.exchange_directory(content, folder)
+        else:
+            atomic.rename_directory(content, folder)
 
 
 def record(folder: Path) -> dict[str, Any] | None:

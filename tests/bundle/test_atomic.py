@@ -113,3 +113,37 @@ def test_content_is_on_the_disk_before_its_name_is(source: Path) -> None:
     target = source.with_name("target")
     assert killed(target, "fsync", 4)
     assert (target / "sub/a").read_bytes() == b"a"
+
+
+def test_a_directory_is_exchanged_without_a_moment_in_which_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    # No plain rename takes part, between which it would be missing.
+    monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("renamed"))
+    atomic.exchange_directory(new, old)
+    assert (old / "name").read_text() == "new"
+    assert (new / "name").read_text() == "old"
+
+
+def test_where_the_system_can_t_exchange_two_renames_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)
+    atomic.exchange_directory(new, old)
+    assert (old / "name").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_exchanging_with_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError):
+        atomic.exchange_directory(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "new").is_dir()
