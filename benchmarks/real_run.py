@@ -49,6 +49,7 @@ def _run(name: str, write_splits: Callable[[Path], None], *, encoder: bool) -> F
     training = checkpoint.record(folder / "trained")
     if training is None:
         raise TrainingError(f"{folder}: has no record of the training; remove {models / name}")
+    shares = training.get("expert_shares")  # older records lack them, and most models have none
     return {
         "benchmark": name,
         **{key: round(metric.value, 4) for key, metric in manifest.metrics.items()},
@@ -60,4 +61,5 @@ def _run(name: str, write_splits: Callable[[Path], None], *, encoder: bool) -> F
         "report": str(folder / page.FILE_NAME),
         "path": str(outcome.saved.path),
         "edge": [str(path) for path in outcome.edge],
+        **({"expert_shares": shares} if shares else {}),
     }

@@ -22,18 +22,21 @@ from tokenizers import Tokenizer
 from benchmarks import real_data, real_run
 from bundle.repository import EXTRA
 
+_NAME = "tinyshakespeare"
+
 
 def main() -> None:
     """Trains, unless that was done, and prints one JSON line."""
-    figures = real_run.run("tinyshakespeare", real_data.tinyshakespeare)
-    tokens_a_byte = _tokens_a_byte(Path(figures["path"], EXTRA, "tokenizer.json"))
-    bits = math.log2(figures["perplexity"]) * tokens_a_byte
+    figures = real_run.run(_NAME, real_data.tinyshakespeare)
+    bits = math.log2(figures["perplexity"]) * tokens_a_byte(Path(figures["path"]), _NAME)
     print(json.dumps({**figures, "bits_per_byte": round(bits, 4)}))
 
 
-def _tokens_a_byte(tokenizer: Path) -> float:
-    text = Path("data", "tinyshakespeare", "test.txt").read_bytes()
-    tokens = Tokenizer.from_file(str(tokenizer)).encode(text.decode())
+def tokens_a_byte(version: Path, recipe: str) -> float:
+    """Of the test part, by the tokenizer of a published version."""
+    text = Path("data", recipe, "test.txt").read_bytes()
+    tokenizer = Tokenizer.from_file(str(version / EXTRA / "tokenizer.json"))
+    tokens = tokenizer.encode(text.decode())
     return len(tokens.ids) / len(text)
 
 

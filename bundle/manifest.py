@@ -195,7 +195,8 @@ class Attempt(Record, frozen=True, kw_only=True):
     settings: dict[str, float]
     drop: float  # of the accuracy
     agreement: float  # share of examples with the float model's label
-    passed: bool
+    error: float  # root mean square of what changed in the logits, as a share of their own
+    passed: bool  # it was taken: this model is made so
 
 
 class EdgeModel(Record, frozen=True, kw_only=True):
@@ -209,7 +210,7 @@ class EdgeModel(Record, frozen=True, kw_only=True):
     evaluation: dict[str, float]  # float against quantized, on the test split
     islands: tuple[str, ...] = ()  # of mixed_int8: the ops that stay float
     calibration: Calibration | None = None
-    search: tuple[Attempt, ...] = ()  # in the order they were tried; the last one is this model
+    search: tuple[Attempt, ...] = ()  # in the order they were tried
 
     def __post_init__(self) -> None:
         if not _VERSION.fullmatch(self.min_runtime):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.manifest import TensorSpec
+
 
 @dataclass(frozen=True)
 class LabelScore:
@@ -15,6 +17,14 @@ class LabelScore:
 
     label: str
     score: float
+
+
+def real(values: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.float32]:
+    """The numbers that a tensor's values stand for, as its signature says."""
+    numbers = np.asarray(values, np.float32)
+    if spec.quantization is None:
+        return numbers
+    return (numbers - spec.quantization.zero_point) * np.float32(spec.quantization.scale)
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:

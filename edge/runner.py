@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle import golden
 from bundle.errors import ManifestError
-from bundle.manifest import Manifest
-from bundle.postprocess import LabelScore, rank_labels
+from bundle.manifest import Manifest, Signature
+from bundle.postprocess import LabelScore, rank_labels, real
 from bundle.preprocess import ImagePreprocessor, Raw, Tensors
 from bundle.signing import Trusted
 from edge import package, runtime
@@ -127,8 +128,19 @@ def _by_shape(opened: EdgePackage, signature: Callable[[str], Run]) -> dict[Shap
     for name, spec in opened.manifest.signatures.items():
         shapes = {tensor.shape for tensor in spec.inputs}
         if len(shapes) == 1:
-            runs[shapes.pop()] = signature(name)
+            runs[shapes.pop()] = _real(signature(name), spec)
     for name, shape in opened.manifest.preprocess.variants.items():
         if (1, *shape) not in runs:
             raise ManifestError(f"{opened.path}: has no signature {name} for inputs {[1, *shape]}")
     return runs
+
+
+def _real(run: Run, signature: Signature) -> Run:
+    """A signature that gives numbers, whatever integers stand for them in the model."""
+    specs = {spec.name: spec for spec in signature.outputs}
+
+    def run_real(tensors: Tensors) -> dict[str, NDArray[Any]]:
+        outputs = run(tensors)
+        return outputs | {name: real(outputs[name], specs[name]) for name in specs.keys() & outputs}
+
+    return run_real

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from bundle.manifest import Task, check_name
+from bundle.manifest import Profile, Task, check_name
 from finetune import section
 from finetune.errors import RecipeError
 from finetune.section import Section
@@ -98,11 +98,13 @@ class Data(Section):
 class Scratch(Section):
     """A small model with random weights, for machines that have no checkpoint."""
 
+    decoder: Literal["gpt2", "deepseek_v3"] = "gpt2"  # the architecture of a language model
+    experts: Annotated[int, Field(ge=2, le=256)] = 8  # of deepseek_v3, in each block but the first
     layers: Annotated[int, Field(ge=1, le=48)] = 4  # blocks; of pictures: in each of four stages
     hidden: Annotated[int, Field(ge=8, le=4096)] = 128  # units; of pictures: in the last stage
     heads: Annotated[int, Field(ge=1, le=64)] = 4  # of attention
     vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 4000  # tokens, learnt from the texts
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # deepseek_v3 has none
 
 
 class Augment(Section):
@@ -208,11 +210,32 @@ class Gates(Section):
     min_agreement: Share = 0.98
 
 
+class FullInt8Gates(Gates):
+    """Of a model without any float."""
+
+    max_drop: Share = 0.015
+    min_agreement: Share = 0.9
+
+
+class MixedInt8Gates(Gates):
+    """Of a model with islands of float."""
+
+    max_drop: Share = 0.01
+    min_agreement: Share = 0.95
+
+
 class Edge(Section):
     """Edge bundles to make, and when to refuse them."""
 
-    profiles: tuple[Literal["float32", "float16", "dynamic_int8"], ...] = ("dynamic_int8",)
-    gates: Gates = Gates()
+    profiles: tuple[Profile, ...] = ("dynamic_int8",)
+    gates: Gates = Gates()  # of every profile but the next two
+    full_int8: FullInt8Gates = FullInt8Gates()
+    mixed_int8: MixedInt8Gates = MixedInt8Gates()
+
+    def limits(self, profile: Profile) -> Gates:
+        """When to refuse a bundle of a profile."""
+        own: dict[str, Gates] = {"full_int8": self.full_int8, "mixed_int8": self.mixed_int8}
+        return own.get(profile, self.gates)
 
 
 class Evaluation(Section):
@@ -296,6 +319,8 @@ def _task_misfits(recipe: Recipe) -> Iterator[str]:
         yield f"data.format: only a language model learns from conversations, not {task}; remove it"
     if task != "text-generation" and recipe.data.packing:
         yield f"data.packing: only a language model's texts are packed, not {task}'s; remove it"
+    if task != "text-generation" and recipe.scratch and recipe.scratch.decoder != "gpt2":
+        yield f"scratch.decoder: is the architecture of a language model, not of {task}; remove it"
     defaults = Augment()
     for name in _FOREIGN_NOISE[task]:
         if getattr(recipe.augment, name) != getattr(defaults, name):

@@ -88,7 +88,7 @@ def training(
         lambda row, *_: tf.shape(row["input_ids"])[0],
         bucket_boundaries=[length + 1 for length in buckets[:-1]],
         bucket_batch_sizes=[batch_size] * len(buckets),
-        padded_shapes=(dict.fromkeys(columns, [None]), [], []),
+        padded_shapes=({name: [None] for name in columns}, [], []),
         padding_values=(pads, None, None),
     )
     bounds = tf.constant(buckets, tf.int32)

@@ -1,11 +1,11 @@
 """Conversations → texts as the checkpoint knows them, and which parts of them are answers.
 
-    <｜User｜>Hello<｜Assistant｜>Good day.<｜end｜><｜User｜>…     rendered by the checkpoint's template
-                               └─ an answer ─┘                and learnt; the rest is only read
+    <user>Hello<assistant>Good day.<end><user>…     rendered by the checkpoint's template
+                          └─ an answer ─┘           and learnt; the rest is only read
 
-A template that marks answers itself, by `{% generation %}`, is taken at its word. Any other is asked
-for each answer twice: once with a mark in its place, which shows where it begins, and once as it
-is, which shows where it ends.
+A template that marks answers itself, by `{% generation %}`, is taken at its word. Any other is
+asked for each answer twice: once with a mark in its place, which shows where it begins, and once as
+it is, which shows where it ends.
 """
 
 from __future__ import annotations

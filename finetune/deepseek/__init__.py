@@ -9,6 +9,7 @@
     DeepSeek-V3, R1                                  latent attention; experts by sigmoid, YaRN
 
 config  visible  rotary  layers  attention  latent_attention  feed_forward  experts  decoder
+cache  long_attention     decoding  sampling  generate  signatures: writing texts
 safetensors_file  weights  checkpoint     auto  registration: for transformers' auto classes
 lora  adapter: low-rank fine-tuning       balance: the experts' load
 """

@@ -68,8 +68,9 @@ def save(model: Any, adapters: Adapters, base: str, folder: Path) -> None:
         save_file(tensors, str(unfinished / _WEIGHTS), metadata={"format": "pt"})
         (unfinished / _CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
         if folder.exists():
-            folder.rename(Path(temporary, "before"))
-        atomic.rename_directory(unfinished, folder)
+            atomic.exchange_directory(unfinished, folder)
+        else:
+            atomic.rename_directory(unfinished, folder)
 
 
 def load(model: Any, folder: Path) -> Adapters:

@@ -20,15 +20,21 @@ from finetune.deepseek import cache, rotary
 from finetune.deepseek.cache import Parts
 from finetune.deepseek.config import DecoderConfig
 from finetune.deepseek.layers import projection
+from finetune.deepseek.long_attention import attend_by_rows, within
 
 _MASKED = -1e9  # large, but a difference of two of them is still a number
 
 
 class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
-    """See the module."""
+    """See the module.
 
-    def __init__(self, config: DecoderConfig, name: str) -> None:
+    Args:
+        window: how many tokens each may read, its own included; None is no limit.
+    """
+
+    def __init__(self, config: DecoderConfig, name: str, window: int | None = None) -> None:
         super().__init__(name=name)
+        self._window = window
         self._heads, self._groups = config.heads, config.key_value_heads
         self._features = config.head_features
         self._rope = config.rope
@@ -44,7 +50,8 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
 
         Args:
             positions: int32 [B, T].
-            visible: bool [B, T, T]: which tokens (last axis) each token may read.
+            visible: bool [B, T, T]: which tokens (last axis) each token may read; for long texts,
+                whose table would be large, the attention mask itself, int32 [B, T].
         """
         return self._read(*self._project(x, positions), visible)
 
@@ -76,6 +83,8 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
         values = cache.write(memory[1], by_group(v), column)
         shared = self._heads // self._groups
         q = tf.reshape(q, [-1, self._groups, shared, self._features])
+        if self._window is not None:
+            readable &= tf.range(tf.shape(readable)[1]) > column - self._window
         read = attend_cached(q, keys, values, readable, 1 / math.sqrt(self._features))
         read = tf.reshape(read, [-1, self._heads * self._features])
         return self.o_proj(read), (keys, values)
@@ -90,19 +99,31 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
     def _read(self, q: Any, k: Any, v: Any, visible: Any) -> Any:
         shared = self._heads // self._groups
         k, v = tf.repeat(k, shared, axis=2), tf.repeat(v, shared, axis=2)
-        return self.o_proj(attend(q, k, v, visible, 1 / math.sqrt(self._features)))
+        scale = 1 / math.sqrt(self._features)
+        return self.o_proj(attend(q, k, v, visible, scale, self._window))
 
 
-def attend(q: Any, k: Any, v: Any, visible: Any, scale: float) -> Any:
+def attend(q: Any, k: Any, v: Any, visible: Any, scale: float, window: int | None = None) -> Any:
     """Softmax of the scaled products, in float32, over what each query may read.
 
     Args:
-        q: [B, T, H, D]; `k` [B, S, H, D]; `v` [B, S, H, E].
-        visible: bool [B, T, S].
+        q: [B, T, H, D]; `k` [B, T, H, D]; `v` [B, T, H, E].
+        visible: see `Attention.call`.
+        window: see `Attention`.
 
     Returns:
         [B, T, H · E], of the dtype of `v`.
     """
+
+    def plain(q: Any, k: Any, v: Any, visible: Any) -> Any:
+        return _attend(q, k, v, visible, scale)
+
+    if visible.shape.rank == 2:
+        return attend_by_rows(plain, q, k, v, visible, window)
+    return plain(q, k, v, visible if window is None else within(visible, window))
+
+
+def _attend(q: Any, k: Any, v: Any, visible: Any, scale: float) -> Any:
     scores = tf.einsum("bthd,bshd->bhts", q, k)
     scores = tf.cast(scores, tf.float32) * scale
     scores = tf.where(visible[:, None], scores, _MASKED)

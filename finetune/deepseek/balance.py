@@ -33,7 +33,7 @@ class Balance:
     """
 
     def __init__(self, model: Any, speed: float = 0.0) -> None:
-        self._routers = dict(_routers(model))
+        self._routers: dict[str, Any] = dict(_routers(model))
         self._speed = speed
         self._choices: dict[str, Any] | None = None  # None: nobody looks
         if speed and not any(router.bias is not None for router in self._routers.values()):

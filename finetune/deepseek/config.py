@@ -98,6 +98,8 @@ class DecoderConfig:
     tied: bool = False  # the head is the embedding
     latent: Latent | None = None
     experts: Experts | None = None
+    window: int | None = None  # how many tokens a token of a windowed block reads
+    windowed: tuple[bool, ...] = ()  # which blocks are
     initializer_range: float = 0.02
     pad_token_id: int = 0
     labels: tuple[str, ...] = ()  # of a classifier
@@ -117,6 +119,10 @@ class DecoderConfig:
     def label2id(self) -> dict[str, int]:
         """The inverse of `id2label`."""
         return {label: index for index, label in enumerate(self.labels)}
+
+    def window_of(self, block: int) -> int | None:
+        """How many tokens each reads in a block, its own included; None is no limit."""
+        return self.window if self.window is not None and self.windowed[block] else None
 
     def has_experts(self, block: int) -> bool:
         """Whether a block's feed-forward is a mixture."""
@@ -153,8 +159,8 @@ def parse(content: dict[str, Any], reference: Reference = "deepseek") -> Decoder
     family: Family = kind
     if content.get("hidden_act", "silu") != "silu":
         raise ModelError(f"hidden_act: {content['hidden_act']!r} is not supported; only silu is")
-    if content.get("use_sliding_window"):
-        raise ModelError("use_sliding_window: true is not supported; set it to false")
+    if content.get("use_sliding_window") and family != "qwen2":
+        raise ModelError(f"use_sliding_window: true is not supported by {family}; set it to false")
     try:
         found = _parse(content, family)
     except KeyError as error:
@@ -200,10 +206,28 @@ def _parse(content: dict[str, Any], family: Family) -> DecoderConfig:
         experts=_experts(content, family)
         if is_latent and content.get("n_routed_experts")
         else None,
+        **_window(content),
         initializer_range=float(content.get("initializer_range", 0.02)),
         pad_token_id=int(content.get("pad_token_id") or 0),
         source=content,
     )
+
+
+def _window(content: dict[str, Any]) -> dict[str, Any]:
+    """Of Qwen2: all blocks but the first ones have it, unless they are listed."""
+    if not content.get("use_sliding_window") or content.get("sliding_window") is None:
+        return {}
+    blocks, whole = int(content["num_hidden_layers"]), int(content.get("max_window_layers", 28))
+    sliding, full = "sliding_attention", "full_attention"
+    kinds = content.get("layer_types") or [
+        sliding if block >= whole else full for block in range(blocks)
+    ]
+    if len(kinds) != blocks or not set(kinds) <= {sliding, full}:
+        raise ModelError(f"layer_types: {kinds} must be {blocks} of {sliding} and {full}")
+    return {
+        "window": int(content["sliding_window"]),
+        "windowed": tuple(kind == sliding for kind in kinds),
+    }
 
 
 def _rope(content: dict[str, Any], positions: int) -> Rope:

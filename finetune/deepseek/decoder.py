@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_keras
 
-from finetune.deepseek import visible
+from finetune.deepseek import long_attention, visible
 from finetune.deepseek.attention import Attention
 from finetune.deepseek.cache import Memory, Parts
 from finetune.deepseek.config import DecoderConfig
@@ -30,6 +30,13 @@ class Output(NamedTuple):
     logits: Any
 
 
+class Prepared(NamedTuple):
+    """What every step of a decoding needs of the weights, read or made once."""
+
+    embedding: Any  # [vocabulary, hidden]
+    blocks: tuple[Parts, ...]  # see `Attention.prepared`
+
+
 class Block(tf_keras.layers.Layer):  # type: ignore[misc]
     """Attention and feed-forward, each added to what comes in."""
 
@@ -39,7 +46,7 @@ class Block(tf_keras.layers.Layer):  # type: ignore[misc]
         self.self_attn = (
             LatentAttention(config, config.latent, "self_attn")
             if config.latent
-            else Attention(config, "self_attn")
+            else Attention(config, "self_attn", config.window_of(place))
         )
         self.post_attention_layernorm = RootMeanSquareNorm(
             config.epsilon, "post_attention_layernorm"
@@ -96,7 +103,7 @@ class Decoder(tf_keras.layers.Layer):  # type: ignore[misc]
             attention_mask: int32 [B, T]: 0 for padding, on either side; see `visible`.
         """
         positions = visible.positions(attention_mask)
-        readable = visible.causal(attention_mask)
+        readable = _readable(attention_mask, may_be_long=False)
         x = self.embed_tokens(input_ids)
         for block in self.layers:
             x = block(x, positions, readable, training=training)
@@ -104,17 +111,21 @@ class Decoder(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def prefill(self, input_ids: Any, attention_mask: Any) -> tuple[Any, Memory]:
         """As `call`, of the last token alone [B, hidden], and the memory of all."""
-        positions = visible.positions(attention_mask)
-        readable = visible.causal(attention_mask)
-        x, memory = self.embed_tokens(input_ids), []
+        positions = tf.maximum(tf.cumsum(attention_mask, axis=1) - 1, 0)  # none are packed
+        readable = _readable(attention_mask, may_be_long=True)
+        x = tf.cast(tf.gather(self._embedding(), input_ids), self.compute_dtype)
+        memory = []
         for block in self.layers:
             x, parts = block.prefill(x, positions, readable)
             memory.append(parts)
         return self.norm(x[:, -1]), tuple(memory)
 
-    def prepared(self) -> tuple[Parts, ...]:
-        """What every `step` needs of the weights in another form; make it once before a loop."""
-        return tuple(block.self_attn.prepared() for block in self.layers)
+    def prepared(self) -> Prepared:
+        """What every `step` needs; make it once before a loop."""
+        return Prepared(
+            embedding=tf.cast(self._embedding(), self.compute_dtype),
+            blocks=tuple(block.self_attn.prepared() for block in self.layers),
+        )
 
     def step(
         self,
@@ -123,14 +134,18 @@ class Decoder(tf_keras.layers.Layer):  # type: ignore[misc]
         readable: Any,
         memory: Memory,
         column: Any,
-        prepared: tuple[Parts, ...],
+        prepared: Prepared,
     ) -> tuple[Any, Memory]:
         """Reads one more token of each text, int32 [B]; see `Attention.step`."""
-        x, grown = self.embed_tokens(token), []
-        for block, parts, weights in zip(self.layers, memory, prepared, strict=True):
+        x, grown = tf.gather(prepared.embedding, token), []
+        for block, parts, weights in zip(self.layers, memory, prepared.blocks, strict=True):
             x, parts = block.step(x, position, readable, parts, column, weights)  # noqa: PLW2901
             grown.append(parts)
         return self.norm(x), tuple(grown)
+
+    def _embedding(self) -> Any:
+        # A variable that rows were gathered from, as the layer does, is copied by every later read.
+        return tf.convert_to_tensor(self.embed_tokens.embeddings)
 
 
 class CausalLM(tf_keras.Model):  # type: ignore[misc]
@@ -155,7 +170,7 @@ class CausalLM(tf_keras.Model):  # type: ignore[misc]
         features, memory = self.model.prefill(input_ids, attention_mask)
         return self._logits(features), memory
 
-    def prepared(self) -> tuple[Parts, ...]:
+    def prepared(self) -> Prepared:
         """See `Decoder.prepared`."""
         return self.model.prepared()
 
@@ -166,17 +181,18 @@ class CausalLM(tf_keras.Model):  # type: ignore[misc]
         readable: Any,
         memory: Memory,
         column: Any,
-        prepared: tuple[Parts, ...],
+        prepared: Prepared,
     ) -> tuple[Any, Memory]:
         """Reads one more token of each text; returns as `prefill`. See `Attention.step`."""
         features, memory = self.model.step(token, position, readable, memory, column, prepared)
-        return self._logits(features), memory
+        return self._logits(features, prepared.embedding), memory
 
-    def _logits(self, features: Any) -> Any:
+    def _logits(self, features: Any, embedding: Any = None) -> Any:
         """[.., hidden] → float32 [.., vocabulary]."""
         if self.lm_head is not None:
             return tf.cast(self.lm_head(features), tf.float32)
-        embedding = tf.cast(self.model.embed_tokens.embeddings, features.dtype)
+        if embedding is None:
+            embedding = tf.cast(self.model.embed_tokens.embeddings, features.dtype)
         return tf.cast(tf.matmul(features, embedding, transpose_b=True), tf.float32)
 
 
@@ -195,3 +211,14 @@ class SequenceClassifier(tf_keras.Model):  # type: ignore[misc]
         places = tf.range(tf.shape(mask)[1]) * mask  # of the tokens that are none of padding
         last = tf.gather(features, tf.reduce_max(places, axis=1), batch_dims=1)
         return Output(tf.cast(self.score(last), tf.float32))
+
+
+def _readable(attention_mask: Any, *, may_be_long: bool) -> Any:
+    """What `Attention.call` wants to know of who may read whom.
+
+    Args:
+        may_be_long: where the number of tokens is known only at run time.
+    """
+    tokens = attention_mask.shape[1]
+    is_long = may_be_long if tokens is None else tokens > long_attention.LONGEST
+    return attention_mask if is_long else visible.causal(attention_mask)

@@ -75,7 +75,7 @@ class Router(tf_keras.layers.Layer):  # type: ignore[misc]
         return tf.math.top_k(self._in_best_groups(preference), self._sizes.chosen).indices
 
     def _in_best_groups(self, preference: Any) -> Any:
-        """[N, E] without what is outside of the best groups; a group is worth its best one or two."""
+        """[N, E] but for what is outside of the best groups; one is worth its best one or two."""
         sizes = self._sizes
         if sizes.groups in (1, sizes.chosen_groups):
             return preference
@@ -134,10 +134,11 @@ class MixtureOfExperts(tf_keras.layers.Layer):  # type: ignore[misc]
         self.down_proj = ExpertProjection(config, outward, "down_proj")
 
     def call(self, x: Any) -> Any:
-        """[B, T, hidden] → the same."""
+        """[B, T, hidden], or [B, hidden] of a decoding step → the same."""
         tokens = tf.reshape(x, [-1, x.shape[-1]])
         chosen, weights = self.gate(tokens)
-        mixed = tf.reshape(self._mix(tokens, chosen, tf.cast(weights, x.dtype)), tf.shape(x))
+        mix = self._mix if x.shape.rank == 3 else self._mix_step
+        mixed = tf.reshape(mix(tokens, chosen, tf.cast(weights, x.dtype)), tf.shape(x))
         return mixed if self.shared_experts is None else mixed + self.shared_experts(x)
 
     def _mix(self, tokens: Any, chosen: Any, weights: Any) -> Any:
@@ -149,11 +150,22 @@ class MixtureOfExperts(tf_keras.layers.Layer):  # type: ignore[misc]
             return self._by_all(tokens, chosen, weights)
         return self._by_seat(tokens, chosen, weights)
 
+    def _mix_step(self, tokens: Any, chosen: Any, weights: Any) -> Any:
+        """As `_mix`; where N is known only at run time, it decides then."""
+        if tokens.shape[0] is not None:
+            return self._mix(tokens, chosen, weights)
+        return tf.cond(
+            tf.size(chosen) <= self._sizes.count,
+            lambda: self._by_choice(tokens, chosen, weights),
+            lambda: self._by_seat(tokens, chosen, weights),
+        )
+
     def _by_choice(self, tokens: Any, chosen: Any, weights: Any) -> Any:
         expert = tf.reshape(chosen, [-1])
         x = tf.repeat(tokens, self._sizes.chosen, axis=0)[:, None]
         hidden = tf.nn.silu(self.gate_proj(x, expert)) * self.up_proj(x, expert)
-        pairs = tf.reshape(self.down_proj(hidden, expert), [*chosen.shape, tokens.shape[-1]])
+        each = [-1, self._sizes.chosen, tokens.shape[-1]]
+        pairs = tf.reshape(self.down_proj(hidden, expert), each)
         return tf.reduce_sum(pairs * weights[:, :, None], axis=1)
 
     def _by_all(self, tokens: Any, chosen: Any, weights: Any) -> Any:

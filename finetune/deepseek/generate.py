@@ -22,12 +22,12 @@ from bundle.detokenize import Detokenizer
 from finetune.deepseek import decoding, sampling
 from finetune.deepseek.decoding import Texts
 from finetune.deepseek.sampling import Sampling, Settings
-from finetune.errors import GenerationError
+from finetune.errors import GenerationError, ModelError
 
 StopReason = Literal["stop", "length"]  # an end token or stop string; no more tokens are wanted
 Prompt = str | Sequence[int]
 
-_SMALLEST_BUCKET, _BUCKET = 16, 256  # tokens: doubled up to the latter, then multiples of it
+_SMALLEST_BUCKET = 16  # tokens
 _LOOK = 16  # tokens between two looks for stop strings
 
 
@@ -57,13 +57,16 @@ class Generator:
         tokenizer_json: a Hugging Face `tokenizers` file; without one prompts are token ids, and
             there are no stop strings.
         end_ids: tokens that end a text, where the settings name none.
+
+    Raises:
+        ModelError: the tokenizer can't be read.
     """
 
     def __init__(
         self, model: Any, *, tokenizer_json: bytes | None = None, end_ids: Sequence[int] = ()
     ) -> None:
         self._model, self._end_ids = model, tuple(end_ids)
-        self._tokenizer = Tokenizer.from_buffer(tokenizer_json) if tokenizer_json else None
+        self._tokenizer = _tokenizer(tokenizer_json) if tokenizer_json else None
         self._start = tf.function(self._traced_start)
         self._advance = tf.function(self._traced_advance)
         self.compilations = 0  # of programs, since it was made
@@ -72,9 +75,11 @@ class Generator:
         """Writes a text after each prompt.
 
         Raises:
-            GenerationError: a prompt is empty or too long; or there is no tokenizer, and something
-                needs one.
+            GenerationError: a prompt is empty, too long, or has a token that the model has not; or
+                there is no tokenizer, and something needs one.
         """
+        if not prompts:
+            return []
         settings = settings or Settings()
         ids = [self._encoded(prompt, place) for place, prompt in enumerate(prompts)]
         texts = [self._text(each, settings) for each in ids]
@@ -118,6 +123,11 @@ class Generator:
             raise GenerationError(
                 f"prompt {place}: has {len(ids)} tokens; give 1 to {most}, since the model "
                 f"reads {most + 1} with the answer"
+            )
+        most = self._model.config.vocabulary - 1
+        if min(ids) < 0 or max(ids) > most:
+            raise GenerationError(
+                f"prompt {place}: has tokens {min(ids)} to {max(ids)}; the model has 0 to {most}"
             )
         return ids
 
@@ -202,8 +212,18 @@ class _Text:
         return piece
 
 
+def _tokenizer(content: bytes) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"tokenizer_json: not a tokenizers file: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 def _bucket(tokens: int) -> int:
-    """The room for so many tokens."""
-    if tokens > _BUCKET:
-        return -(-tokens // _BUCKET) * _BUCKET
-    return int(max(_SMALLEST_BUCKET, 1 << (tokens - 1).bit_length()))
+    """The room for so many tokens: 16, 24, 32, 48, 64, 96 …"""
+    power = 1 << (tokens - 1).bit_length()
+    between = power * 3 // 4
+    return max(_SMALLEST_BUCKET, between if tokens <= between else power)

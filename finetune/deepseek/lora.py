@@ -37,7 +37,12 @@ class Adapted(tf_keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(self, base: Any, settings: recipe.Lora) -> None:
-        super().__init__(name=f"{base.name}_lora")
+        half = base.compute_dtype != "float32"
+        # What is trained is float32, whatever the frozen kernel is.
+        dtype = tf_keras.mixed_precision.Policy(
+            f"mixed_{base.compute_dtype}" if half else "float32"
+        )
+        super().__init__(name=f"{base.name}_lora", dtype=dtype)
         self.base = base
         self._scale = settings.alpha / settings.rank
         self.dropout = tf_keras.layers.Dropout(settings.dropout)

@@ -2,14 +2,13 @@
 
     import finetune.deepseek ─► a finder waits ─► … import of modeling_tf_auto ─► registered
 
-transformers and TensorFlow take seconds to import, and who only reads a configuration needs neither.
+transformers and TensorFlow take seconds to import; who only reads a configuration needs neither.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -28,9 +27,7 @@ def register() -> None:
 class _Finder(MetaPathFinder):
     """Finds one module, as the other finders do, and registers once it was executed."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         if name != _AUTO:
             return None
         sys.meta_path.remove(self)

@@ -73,8 +73,9 @@ class SafetensorsFile:
         row = math.prod(entry.shape[1:])
         offset = entry.offset + first * row * dtype.itemsize
         count = (last - first) * row * dtype.itemsize
-        raw = np.fromfile(self.path, np.uint8, count, offset=offset)
-        return raw.view(dtype).reshape([last - first, *entry.shape[1:]] if entry.shape else [])
+        raw = np.fromfile(self.path, np.uint8, count, offset=offset).view(dtype)
+        found: NDArray[Any] = raw.reshape([last - first, *entry.shape[1:]] if entry.shape else [])
+        return found
 
     def _entries(self, first: bytes, header: bytes) -> Iterator[Entry]:
         try:

@@ -121,6 +121,7 @@ def _penalize(logits: Any, seen: Any, penalty: Any) -> Any:
 
 def _draw(logits: Any, place: Any, sampling: Sampling) -> Any:
     is_drawn = sampling.temperature > 0
+    logits -= tf.reduce_max(logits, axis=-1, keepdims=True)  # then no temperature makes ∞ of it
     logits /= tf.where(is_drawn, sampling.temperature, 1.0)[:, None]
     limits = tf.reduce_any(is_drawn & ((sampling.top_k > 0) | (sampling.top_p < 1)))
     logits = tf.cond(limits, lambda: _likely(logits, sampling), lambda: logits)

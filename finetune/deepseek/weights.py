@@ -35,7 +35,7 @@ class Place:
         return sides[::-1] if self.turned else sides
 
     def assign(self, rows: NDArray[Any], first: int = 0) -> None:
-        """Takes rows of the tensor, from its row `first` on, into the variable, on every replica."""
+        """Takes rows of the tensor, from row `first` on, into the variable, on every replica."""
         value = rows.T if self.turned else rows
         begin = [0] * (value.ndim - 1) + [first] if self.turned else [first] + [0] * (rows.ndim - 1)
         if self.expert is not None:
@@ -49,6 +49,8 @@ class Place:
                 strides=np.ones_like(begin),
                 value=value.astype(variable.dtype.as_numpy_dtype),
             )
+            # Having been written to in place, it would be copied by every read from now on.
+            tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
     def draw(self, deviation: float) -> None:
         """Gives the variable random values, as before any training."""

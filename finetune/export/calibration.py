@@ -35,7 +35,11 @@ def choose(task: Task, data: TaskData, examples: int = EXAMPLES) -> CalibrationS
     Raises:
         ExportError: every training example is also an example of dev or test.
     """
-    used = {_digest(task.raw(split, place)) for split in (data.dev, data.test) for place in range(len(split))}
+    used = {
+        _digest(task.raw(split, place))
+        for split in (data.dev, data.test)
+        for place in range(len(split))
+    }
     order = sorted(range(len(data.train)), key=lambda place: _stratum(data.train, place))
     own = [place for place in order if _digest(task.raw(data.train, place)) not in used]
     if not own:

@@ -7,20 +7,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from bundle import archive, golden, manifest
+from bundle import archive, golden, manifest, signing
 from bundle.errors import BundleError
 from bundle.integrity import verify_bytes
-from bundle.manifest import EdgeModel, Manifest, Profile
+from bundle.manifest import EdgeModel, Manifest, Profile, Signature
 from bundle.repository import ModelRepository, SavedBundle
 from finetune.evaluate import Classified
-from finetune.export import flatbuffer, gate, tflite
+from finetune.export import flatbuffer, gate, inference_graph, search, tflite
 from finetune.export.candidate import Candidate
-from finetune.export.serving_model import signature
 from finetune.progress import Progress
-from finetune.recipe import Recipe
+from finetune.recipe import Edge, Recipe
 
 # What equal float models may differ by between two machines' kernels.
 _FLOAT_TOLERANCE = 1e-2
+# Two runtimes round int8 differently, which changes as much as rounding did at all: of as many
+# logits as golden examples have, the largest change is some four times the usual one.
+_TIMES_USUAL = 5.0
 
 
 def publish(
@@ -38,36 +40,49 @@ def publish(
     task, test, result = candidate.task, candidate.data.test, candidate.result
     if not isinstance(result, Classified):
         raise TypeError(f"no edge bundle of a model that gives {type(result).__name__}")
-    spec = task.preprocessor.spec
-    with progress.timed(f"convert to {profile}", expected_s=30):
-        content = tflite.convert(candidate.model, spec.variants, profile)
-    found = flatbuffer.inspect(content)
+    made = _make(candidate, profile, progress)
+    found = flatbuffer.inspect(made.model)
     flatbuffer.check_profile(found, profile)
-    model = gate.Quantized(content, spec)
+    model = gate.Quantized(made.model, task.preprocessor.spec)
     quantized = gate.run(model, task, test, progress)
     verdict = gate.judge(result.logits, quantized, result.labels)
     title = f"{saved.manifest.name} {profile}"
-    gate.check(title, quantized, verdict, candidate.recipe.edge.gates)
+    gate.check(title, quantized, verdict, candidate.recipe.edge.limits(profile))
+    measured = {"size_bytes": float(len(made.model))} | gate.latency(model, task, test)
     edge = EdgeModel(
         profile=profile,
         min_runtime=found.min_runtime,
         ops=found.ops,
         weight_dtypes=found.weight_dtypes,
         float_ops=found.float_ops,
-        evaluation=verdict.figures(),
+        evaluation=verdict.figures() | measured,
+        islands=made.islands,
+        calibration=made.calibration,
+        search=made.attempts,
     )
     files = {
-        manifest.EDGE_MODEL_FILE: content,
+        manifest.EDGE_MODEL_FILE: made.model,
         **task.assets,
-        golden.FILE_NAME: golden.encode(_golden(candidate, model, verdict.max_difference)),
+        golden.FILE_NAME: golden.encode(_golden(candidate, model, verdict)),
     }
-    return repository.publish_edge(_describe(saved.manifest, edge, candidate.recipe), files)
+    described = _describe(saved.manifest, edge, candidate.recipe, flatbuffer.signatures(made.model))
+    return repository.publish_edge(described, files)
+
+
+def _make(candidate: Candidate, profile: Profile, progress: Progress) -> search.Found:
+    if profile in ("full_int8", "mixed_int8"):
+        return search.search(candidate, profile, progress)
+    with progress.timed(f"convert to {profile}", expected_s=30):
+        graph = inference_graph.of(candidate.model)
+        content = tflite.convert(graph, candidate.task.preprocessor.spec.variants, profile)
+    return search.Found(content)
 
 
 def is_current(path: Path, saved: SavedBundle, recipe: Recipe) -> bool:
     """Whether a whole bundle of this version, judged by the recipe's present gates, is there."""
     try:
         files = archive.unpack(path)
+        files.pop(signing.FILE_NAME, None)  # whose it is makes no difference here
         found = manifest.decode(files.pop(manifest.FILE_NAME, b""), str(path))
         verify_bytes(str(path), files, found.files)
     except BundleError:  # missing or damaged: it is made again
@@ -75,21 +90,22 @@ def is_current(path: Path, saved: SavedBundle, recipe: Recipe) -> bool:
     source, made_from = (
         msgspec.structs.replace(record.provenance, recipe={}) for record in (saved.manifest, found)
     )
-    gates = recipe.model_dump(mode="json")["edge"]["gates"]
-    return source == made_from and found.provenance.recipe["edge"]["gates"] == gates
+    if found.edge is None or source != made_from:
+        return False
+    judged_by = Edge.model_validate(found.provenance.recipe["edge"])
+    return judged_by.limits(found.edge.profile) == recipe.edge.limits(found.edge.profile)
 
 
-def _describe(saved: Manifest, edge: EdgeModel, recipe: Recipe) -> Manifest:
+def _describe(
+    saved: Manifest, edge: EdgeModel, recipe: Recipe, signatures: dict[str, Signature]
+) -> Manifest:
     provenance = msgspec.structs.replace(saved.provenance, recipe=recipe.model_dump(mode="json"))
-    spec = saved.preprocess
-    signatures = {
-        name: signature(spec, len(saved.labels), 1, shape) for name, shape in spec.variants.items()
-    }
     return msgspec.structs.replace(saved, edge=edge, signatures=signatures, provenance=provenance)
 
 
-def _golden(candidate: Candidate, model: gate.Quantized, max_difference: float) -> golden.Golden:
-    """The published answers; a runtime may differ by what quantization itself changed, no more."""
+def _golden(candidate: Candidate, model: gate.Quantized, verdict: gate.Verdict) -> golden.Golden:
+    """The published answers; a runtime may differ by what quantization itself changes, no more."""
     inputs = candidate.golden_inputs()
     logits = np.stack([model(candidate.task.preprocessor([raw])) for raw in inputs])
-    return golden.make(inputs, logits, max(max_difference, _FLOAT_TOLERANCE))
+    tolerance = max(_TIMES_USUAL * verdict.usual_difference, _FLOAT_TOLERANCE)
+    return golden.make(inputs, logits, tolerance)

@@ -4,9 +4,8 @@
     mask [1, T] ─► 0 or −10⁴ ───────────┘
 
 It computes what transformers' own graph does, in fewer and plainer operations: one example of a
-fixed length, so every product with a weight is a FULLY_CONNECTED over [T, features]; the variance
-as a product, since int8 has no good squared difference; in the last layer, only what the head
-reads. Constants are folded where that changes nothing:
+fixed length, so every product with a weight is a FULLY_CONNECTED over [T, features]; in the last
+layer, only what the head reads. Constants are folded where that changes nothing:
 
     1/√d goes into the query;  a key's bias adds the same to all of a row's scores, which softmax
     does not see;  a value's bias passes the softmax as it is, so it goes into the output's.
@@ -43,10 +42,11 @@ class Output(NamedTuple):
 
 def takes(model: Any) -> bool:
     """Whether `Encoder` computes all that a trained model does."""
-    config = getattr(model, "config", None)
+    if type(model).__name__ != "TFBertForSequenceClassification":
+        return False
+    config = model.config
     return (
-        type(model).__name__ == "TFBertForSequenceClassification"
-        and isinstance(model.classifier, ClassificationHead)
+        isinstance(model.classifier, ClassificationHead)
         and config.hidden_act in _ACTIVATIONS
         and config.position_embedding_type == "absolute"
         and not config.is_decoder
@@ -58,6 +58,8 @@ class Encoder(tf.Module):  # type: ignore[misc]
 
     Args:
         model: a trained model that `takes` accepts.
+        for_int8: compute a variance as a product, which costs a float model time and is what keeps
+            an int8 one accurate.
 
     Call:
         {"input_ids", "attention_mask"}, int32 [1, T], T fixed → logits, float32 [1, C].
@@ -66,8 +68,9 @@ class Encoder(tf.Module):  # type: ignore[misc]
         Devlin et al.: BERT, section 3 (arXiv 1810.04805).
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, for_int8: bool = False) -> None:
         super().__init__(name="encoder")
+        self._for_int8 = for_int8
         config, bert = model.config, model.bert
         self._heads = config.num_attention_heads
         self._epsilon = config.layer_norm_eps
@@ -111,7 +114,10 @@ class Encoder(tf.Module):  # type: ignore[misc]
 
     def _attend(self, layer: dict[str, Any], read: Any, x: Any, mask: Any) -> Any:
         query = self._split(_product(read, layer["query"]))
-        key, value = self._split(_product(x, layer["key"])), self._split(_product(x, layer["value"]))
+        key, value = (
+            self._split(_product(x, layer["key"])),
+            self._split(_product(x, layer["value"])),
+        )
         weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + mask)
         context = tf.transpose(tf.matmul(weights, value), [1, 0, 2])
         return _product(tf.reshape(context, [*read.shape]), layer["output"])
@@ -123,16 +129,26 @@ class Encoder(tf.Module):  # type: ignore[misc]
     def _normalize(self, x: Any, norm: dict[str, Any]) -> Any:
         with tf.name_scope("norm"):
             centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-            # A product sums in int32 what int8 squares would round to 0 beside an outlier.
-            squares = tf.matmul(centred[:, None, :], centred[:, :, None])
-            length = tf.reshape(squares, [x.shape[0], 1])
-            scaled = centred * tf.math.rsqrt(length + x.shape[-1] * self._epsilon)
+            if self._for_int8:
+                return self._divide_by_length(centred, norm)
+            variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
+            scaled = centred * tf.math.rsqrt(variance + self._epsilon)
             return scaled * norm["gamma"] + norm["beta"]
+
+    def _divide_by_length(self, centred: Any, norm: dict[str, Any]) -> Any:
+        """A product sums in int32 the squares that int8 would round to 0 beside an outlier's."""
+        rows, features = centred.shape
+        row, column = (tf.reshape(centred, [rows, *each]) for each in ((1, -1), (-1, 1)))
+        length = tf.reshape(tf.matmul(row, column), [rows, 1])
+        scaled = centred * tf.math.rsqrt(length + features * self._epsilon)
+        return scaled * (norm["gamma"] * math.sqrt(features)) + norm["beta"]
 
 
 def _layer(layer: Any, config: Any) -> dict[str, Any]:
     attention = layer.attention.self_attention
-    query, key, value = (_arrays(each) for each in (attention.query, attention.key, attention.value))
+    query, key, value = (
+        _arrays(each) for each in (attention.query, attention.key, attention.value)
+    )
     scale = 1 / math.sqrt(config.hidden_size // config.num_attention_heads)
     output = _arrays(layer.attention.dense_output.dense)
     bias = output[1] + value[1] @ output[0]
@@ -158,9 +174,7 @@ def _dense(layer: Any) -> dict[str, Any]:
 
 
 def _norm(layer: Any) -> dict[str, Any]:
-    # √features: the graph divides by the length of what it centred, not by its deviation.
-    gamma = layer.gamma * math.sqrt(layer.gamma.shape[0])
-    return {"gamma": _variable(gamma, "gamma"), "beta": _variable(layer.beta, "beta")}
+    return {"gamma": _variable(layer.gamma, "gamma"), "beta": _variable(layer.beta, "beta")}
 
 
 def _arrays(layer: Any) -> tuple[Array, Array]:

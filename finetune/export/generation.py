@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bundle.manifest import Generation, Signature
+import numpy as np
+
+from bundle.manifest import Generation, Signature, TensorSpec
+from bundle.preprocess import Tensors
 from finetune.deepseek import signatures
 from finetune.deepseek.decoder import CausalLM
 from finetune.export.candidate import Candidate
@@ -28,6 +31,19 @@ def record(candidate: Candidate) -> Generation | None:
     if end_ids is None:
         return None
     return Generation(positions=candidate.model.model.config.positions, end_ids=end_ids)
+
+
+def requests(candidate: Candidate) -> dict[str, Tensors]:
+    """A small call of each: one text of one token, the cache of which has no column yet."""
+    return {
+        name: {spec.name: np.ones(_small(spec), spec.dtype) for spec in told.inputs}
+        for name, told in described(candidate).items()
+    }
+
+
+def _small(spec: TensorSpec) -> list[int]:
+    sizes = [1 if size is None else size for size in spec.shape]
+    return [sizes[0], 0, sizes[2]] if spec.name == "cache" else sizes
 
 
 def _end_ids(candidate: Candidate) -> tuple[int, ...] | None:

@@ -9,10 +9,12 @@ int8 kernels have, over no more than four axes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from finetune.head import ClassificationHead
 from finetune.residual_network import Output, ResidualNetwork
@@ -28,19 +30,25 @@ class PictureNetwork(tf.Module):  # type: ignore[misc]
 
     Args:
         model: a trained model that `takes` accepts.
+        normalize: pixels → what the trained model is given: a scale and a shift of each colour.
 
     Call:
-        pixels, float32 [1, H, W, 3], H and W fixed → logits, float32 [1, C].
+        pixels, float32 [1, H, W, 3] from 0 to 255, H and W fixed → logits, float32 [1, C].
     """
 
-    def __init__(self, model: ResidualNetwork) -> None:
+    def __init__(self, model: ResidualNetwork, normalize: Callable[[Any], Any]) -> None:
         super().__init__(name="picture_network")
         self._network = model  # its variables are the weights
+        black, white = (normalize(tf.fill([1, 1, 1, 3], each)) for each in (0.0, 255.0))
+        # One product for each pixel: three steps over so few channels each are slow kernels.
+        self._colours = tf.linalg.diag((white - black)[0, 0, 0] / 255)[None, None]
+        self._black = tf.reshape(black, [3])
 
     def __call__(self, pixels: Any, training: bool = False) -> Output:  # noqa: ARG002 (as every model)
         network = self._network
         with tf.name_scope("stem"):
-            x = _convolve(pixels, network.stem)
+            shown = tf.nn.conv2d(pixels, self._colours, 1, "VALID") + self._black
+            x = _convolve(shown, network.stem)
         for block in network.stack:
             with tf.name_scope(block.name):
                 x = _block(x, block)
@@ -59,6 +67,17 @@ def _block(x: Any, block: Any) -> Any:
     return kept + _convolve(inner, block.second)
 
 
+def _normalize_groups(x: Any, norm: Any) -> Any:
+    with tf.name_scope("norm"):
+        size = x.shape[-1] // norm.groups  # channels of a group
+        group = np.arange(x.shape[-1]) // size
+        average = (group[:, None] == group).astype(np.float32) / size
+        centred = x - _over_groups(x, average)
+        variance = _over_groups(centred * centred, average)
+        scale = tf.math.rsqrt(variance + norm.epsilon) * norm.gamma
+        return centred * scale + norm.beta
+
+
 def _convolve(x: Any, layer: Any) -> Any:
     return tf.nn.conv2d(x, layer.kernel, layer.strides, "SAME")
 
@@ -68,18 +87,7 @@ def _pool(x: Any, layer: Any) -> Any:
     return x if size == (1, 1) else tf.nn.avg_pool2d(x, size, layer.strides, "SAME")
 
 
-def _normalize_groups(x: Any, norm: Any) -> Any:
-    with tf.name_scope("norm"):
-        channels = x.shape[-1]
-        group = np.arange(channels) // (channels // norm.groups)
-        average = tf.constant((group[:, None] == group) / (channels // norm.groups), tf.float32)
-        centred = x - _over_groups(x, average)
-        variance = _over_groups(centred * centred, average)
-        scale = tf.math.rsqrt(variance + norm.epsilon) * norm.gamma
-        return centred * scale + norm.beta
-
-
-def _over_groups(x: Any, average: Any) -> Any:
+def _over_groups(x: Any, average: NDArray[np.float32]) -> Any:
     """The mean over height, width and a group's channels: [1, H, W, C] → [1, 1, 1, C]."""
     channels = tf.reduce_mean(x, axis=[1, 2])
     return tf.reshape(tf.matmul(channels, average), [1, 1, 1, x.shape[-1]])

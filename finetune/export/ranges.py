@@ -19,7 +19,7 @@ from bundle.preprocess import Tensors
 from finetune.export import tflite_file
 from finetune.progress import Progress
 
-Place = tuple[int, ...]  # op and output; where signatures differ, after the subgraph
+Place = tuple[int, ...]  # op, from 1 on, and output; where signatures differ, after the subgraph
 Samples = Mapping[str, Sequence[Tensors]]  # signature → inputs by name, of one example each
 
 # Softmax gives what lies so far under a row's largest score less than 1/20,000 of its weight.
@@ -62,15 +62,15 @@ class Observed:
 
 
 def places(parsed: Any) -> list[dict[int, Place]]:
-    """Of each subgraph: the tensors that its ops give, with their places."""
+    """Of each subgraph: its inputs and the tensors that its ops give, with their places."""
     graphs = parsed.subgraphs
     kinds = [[tflite_file.op_name(parsed, each) for each in graph.operators] for graph in graphs]
     alike = all(each == kinds[0] for each in kinds)
     return [
         {
             tensor: ((op, output) if alike else (number, op, output))
-            for op, operator in enumerate(graph.operators)
-            for output, tensor in enumerate(operator.outputs)
+            for op, given in enumerate([graph.inputs, *(each.outputs for each in graph.operators)])
+            for output, tensor in enumerate(given)
         }
         for number, graph in enumerate(graphs)
     ]

@@ -22,7 +22,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
     def __init__(self, task: Task, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._task = task
+        self.task = task
         # Not `serve`: by that name the TFLite converter takes the module for another kind.
         self.forward = self.function(None, task.preprocessor.spec.shape)
 
@@ -30,18 +30,18 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         """A tf.function over inputs [batch, *shape]; None is a size known only when it runs."""
         specs = {
             name: tf.TensorSpec([batch, *shape], dtype, name=name)
-            for name, dtype in self._task.preprocessor.spec.inputs.items()
+            for name, dtype in self.task.preprocessor.spec.inputs.items()
         }
 
         def serve(**inputs: Any) -> dict[str, Any]:
-            return {"logits": self._task.answer(self.model, inputs)}
+            return {"logits": self.task.answer(self.model, inputs)}
 
         # Concrete, since a tf.function has no input signature for arguments by name.
         return tf.function(serve).get_concrete_function(**specs)
 
     def answer(self, raw: Raw) -> NDArray[np.float32]:
         """Logits [C] of one raw input."""
-        tensors: Tensors = self._task.preprocessor([raw])
+        tensors: Tensors = self.task.preprocessor([raw])
         outputs = self.forward(**{name: tf.constant(each) for name, each in tensors.items()})
         return np.asarray(outputs["logits"][0], np.float32)
 

@@ -225,7 +225,9 @@ class _Rewriter:
         forms = self._as[kind]
         if tensor not in forms:
             if kind == "int8":
-                forms[tensor] = self._subgraph.tensor(tensor, kind, _scaling(self._scales.of(tensor)))
+                forms[tensor] = self._subgraph.tensor(
+                    tensor, kind, _scaling(self._scales.of(tensor))
+                )
                 self._convert("QUANTIZE", self._as["float32"][tensor], forms[tensor])
             else:
                 forms[tensor] = self._subgraph.tensor(tensor, kind, None)

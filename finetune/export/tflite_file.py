@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
@@ -30,10 +30,37 @@ def parse(model: bytes) -> Any:
 
 
 def pack(parsed: Any) -> bytes:
-    """The file that `parsed` describes."""
+    """The file that `parsed` describes; equal scales of several tensors are written once.
+
+    With six signatures and a scale for each channel they would be 6% of a small encoder.
+    """
+    written: dict[tuple[Any, ...], _Once] = {}
+    for graph in parsed.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.quantization is not None:
+                once = _Once(tensor.quantization)
+                tensor.quantization = written.setdefault(once.content, once)
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(parsed.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+class _Once:
+    """Scales that are written once, however many tensors have them."""
+
+    def __init__(self, record: Any) -> None:
+        self._record = record
+        fields = (value for _, value in sorted(vars(record).items()))
+        self.content = tuple(
+            None if each is None else np.asarray(each).tobytes() for each in fields
+        )
+        self._offset: int | None = None
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 (as the schema's own records)
+        """Where they are in the file."""
+        if self._offset is None:
+            self._offset = self._record.Pack(builder)
+        return self._offset
 
 
 def op_name(parsed: Any, operator: Any) -> str:
@@ -78,7 +105,9 @@ class Subgraph:
 
     def __post_init__(self) -> None:
         self.names = [op_name(self.parsed, operator) for operator in self.graph.operators]
-        floats = [index for index, each in enumerate(self.graph.tensors) if dtype(each) == "float32"]
+        floats = [
+            index for index, each in enumerate(self.graph.tensors) if dtype(each) == "float32"
+        ]
         data = {index: self._data(index) for index in floats}
         self.constants = {index: values for index, values in data.items() if values is not None}
         self.variables = set(floats) - set(self.constants)

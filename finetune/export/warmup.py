@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,13 +14,24 @@ from bundle.preprocess import ImagePreprocessor, Preprocessor, Raw, Tensors
 FILE_NAME = "tf_serving_warmup_requests"
 
 
-def write(path: Path, model: str, preprocessor: Preprocessor, raw: Raw) -> None:
-    """Writes one request per shape of the inputs, so that no caller meets a cold one."""
+def write(
+    path: Path,
+    model: str,
+    preprocessor: Preprocessor,
+    raw: Raw,
+    written: Mapping[str, Tensors] | None = None,
+) -> None:
+    """Writes one request per shape of the inputs, so that no caller meets a cold one.
+
+    Args:
+        written: a request more for each of these signatures.
+    """
+    shapes = (("serving_default", tensors) for tensors in _every_shape(preprocessor, raw))
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for tensors in _every_shape(preprocessor, raw):
+        for signature, tensors in chain(shapes, (written or {}).items()):
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model
-            request.model_spec.signature_name = "serving_default"
+            request.model_spec.signature_name = signature
             for name, values in tensors.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
             log = prediction_log_pb2.PredictLog(request=request)

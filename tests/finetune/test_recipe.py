@@ -112,10 +112,26 @@ def test_an_unknown_key_is_told_the_nearest_valid_one(
         ("data.train=7", r"data\.train: .*path.*got 7"),
         ("data=3", r"data: .*got 3"),
         ("edge.profiles=[int3]", r"edge\.profiles\.0: .*got 'int3'"),
+        ("lora.rank=0", r"lora\.rank: .*greater than or equal to 1, got 0"),
+        ("lora.targets=[q_proj, q_proj]", r"lora\.targets: .*repeats \['q_proj'\]"),
+        ("moe.bias_update_speed=2", r"moe\.bias_update_speed: .*less than or equal to 1, got 2"),
+        ("data.packing=true", r"data\.packing: only a language model's texts are packed"),
+        ("data.format=chat", r"data\.format: only a language model learns from conversations"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(path: Path, override: str, expected: str) -> None:
     refused(path, rf"recipe\.yaml: {expected}", override)
+
+
+def test_what_can_not_be_trained_together_is_named(path: Path) -> None:
+    scratch = ("base_model=null", "scratch={}")
+    refused(path, r"lora: random weights are worth no adapter", *scratch, "lora={}")
+    refused(path, r"head\.alone: random weights are no base", *scratch, "head.alone=true")
+    refused(path, r"head\.alone: then lora has nothing to train", "lora={}", "head.alone=true")
+    v3 = "scratch.decoder=deepseek_v3"
+    refused(path, r"scratch\.decoder: is the architecture of a language model", *scratch, v3)
+    spoken = ("task=text-generation", "data.labels=[]", "edge.profiles=[]")
+    refused(path, r"head\.alone: a language model has no head", *spoken, "head.alone=true")
 
 
 def test_every_problem_is_told_at_once(path: Path) -> None:

@@ -29,8 +29,9 @@ SMALL: dict[Task, tuple[str, ...]] = {
         "data.image.scales=[24, 32]",
     ),
     "text-generation": (
-        "scratch.layers=1",
+        "scratch.layers=2",
         "scratch.hidden=24",
+        "scratch.heads=2",
         "scratch.vocabulary=300",
         "data.buckets=[16]",
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from finetune import recipe
+from finetune.deepseek import checkpoint
 from finetune.errors import RecipeError
 from finetune.scratch import Scratch, train_tokenizer
 
@@ -17,7 +21,7 @@ TEXTS = ["a very good film", "an awful, dull plot", "good acting and a good plot
 SETTINGS = recipe.Scratch(layers=2, hidden=16, heads=2, vocabulary=300)
 
 
-def scratch(**changes: int) -> Scratch:
+def scratch(**changes: Any) -> Scratch:
     settings = SETTINGS.model_copy(update=changes)
     return Scratch(settings, lambda: TEXTS, positions=8, frames=True)
 
@@ -51,6 +55,23 @@ def test_models_have_the_sizes_of_the_recipe() -> None:
     assert decoder(token).logits.shape == (1, 8, known)
     assert decoder.config.n_embd == 16
     assert np.isfinite(decoder(token).logits.numpy()).all()
+
+
+def test_a_deepseek_decoder_has_experts_after_its_first_block_and_can_be_saved(
+    tmp_path: Path,
+) -> None:
+    made = scratch(layers=3, experts=5, decoder="deepseek_v3")
+    model = made.load("TFAutoModelForCausalLM")
+    ids = tf.constant([[5, 9, 7]])
+    logits = model({"input_ids": ids, "attention_mask": tf.ones_like(ids)}).logits.numpy()
+    assert [model.config.has_experts(block) for block in range(3)] == [False, True, True]
+    assert model.model.layers[1].mlp.gate_proj.kernel.shape == (5, 16, 8)
+    checkpoint.save_pretrained(model, tmp_path)
+    again = checkpoint.from_pretrained(tmp_path)
+    found = again({"input_ids": ids, "attention_mask": tf.ones_like(ids)}).logits.numpy()
+    np.testing.assert_array_equal(found, logits)
+    with pytest.raises(RecipeError, match=r"scratch\.heads: 8 leave a head .* fewer than 4"):
+        scratch(heads=8, decoder="deepseek_v3")
 
 
 def test_heads_must_divide_the_hidden_units() -> None:

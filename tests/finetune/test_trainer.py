@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from finetune import evaluate, trainer
+from finetune import blocks, evaluate, trainer
 from finetune.data import service
 from finetune.distribution import Distribution
 from finetune.dropout import DropoutSeed
@@ -138,6 +138,20 @@ def test_the_best_epochs_weights_are_kept(tiny_recipe: Any, data: TaskData) -> N
     logits = evaluate.predict(task, trained.model, data.dev, progress=Silent(), title="dev")
     accuracy = float((logits.argmax(-1) == data.dev.labels).mean())
     assert accuracy == max(trained.dev_scores) == trained.dev_scores[trained.best_epoch - 1]
+
+
+def test_a_head_can_be_trained_alone(tiny_recipe: Any, short_data: TaskData) -> None:
+    recipe = tiny_recipe("schedule.epochs=1", "head.alone=true", "memory.xla=true")
+    task = TextClassification(recipe)
+    before = task.build_model()
+    model = trainer.train(task, recipe, short_data, Silent()).model
+    for now, then in zip(model.layers, before.layers, strict=True):
+        same = [
+            np.array_equal(one.numpy(), other.numpy())
+            for one, other in zip(now.variables, then.variables, strict=True)
+        ]
+        assert not any(same) if now is model.classifier else all(same)
+    assert blocks.members(model) == {"head": [0, 1, 2, 3]}
 
 
 def test_training_stops_when_patience_is_over(tiny_recipe: Any, data: TaskData) -> None:

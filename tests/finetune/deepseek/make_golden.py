@@ -104,6 +104,15 @@ VARIANTS = {
         "deepseek_v2",
         {**_LATENT, "q_lora_rank": None, "topk_method": "greedy", "rope_scaling": _YARN},
     ),
+    "qwen2-window": (
+        "qwen2",
+        {
+            "num_key_value_heads": 2,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "max_window_layers": 1,
+        },
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from finetune.deepseek import checkpoint, weights
+from finetune import precision
+from finetune.deepseek import checkpoint, config, weights
+from finetune.deepseek.decoder import CausalLM
 from finetune.deepseek.safetensors_file import SafetensorsFile
 from finetune.errors import ModelError
 
@@ -194,3 +198,65 @@ def test_a_classifier_takes_the_body_and_makes_its_head(folder: Path) -> None:
     for mine, same in pairs:
         if mine.name == same.name:
             np.testing.assert_array_equal(mine.value(), same.value())
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_keeps_the_weights_whole(policy: precision.Policy) -> None:
+    with precision.scope(policy):
+        model = checkpoint.from_pretrained(GOLDEN / "v3")
+    tensors = load_file(GOLDEN / "v3" / "model.safetensors")
+    for place in weights.places(model):
+        np.testing.assert_array_equal(place.value(), tensors[place.name])
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A checkpoint whose embedding and head are most of it, in bfloat16: 10 MB in float32."""
+    sizes = {"vocab_size": 9000, "hidden_size": 128, "intermediate_size": 300}
+    content = json.loads((GOLDEN / "qwen2" / "config.json").read_text()) | sizes
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    model = CausalLM(config.parse(content))
+    token = tf.ones([1, 1], tf.int32)
+    model({"input_ids": token, "attention_mask": token})
+    tensors = {place.name: ("BF16", place.value()) for place in weights.places(model)}
+    write(tmp_path / "model.safetensors", tensors)
+    return tmp_path
+
+
+def test_a_tensor_is_read_in_pieces(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the model's own memory, there is one piece of a tensor, not the whole of it."""
+    expected = checkpoint.from_pretrained(wide)
+    monkeypatch.setattr(checkpoint, "_PIECE", 128 * 256)
+    tracemalloc.start()
+    try:
+        model = checkpoint.from_pretrained(wide)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    for one, other in zip(weights.places(model), weights.places(expected), strict=True):
+        np.testing.assert_array_equal(one.value(), other.value())
+    assert peak_bytes < 0.15 * sum(place.value().nbytes for place in weights.places(model))
+
+
+def test_weights_are_of_the_policys_dtype(wide: Path, tmp_path: Path) -> None:
+    """So a large checkpoint takes no more memory than it has on disk."""
+    tf_keras.mixed_precision.set_global_policy("bfloat16")
+    try:
+        model = checkpoint.from_pretrained(wide)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    assert {variable.dtype for variable in model.variables} == {tf.bfloat16}
+    checkpoint.save_pretrained(model, tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    entries = SafetensorsFile(tmp_path / "saved" / "model.safetensors").entries
+    assert {entry.dtype for entry in entries.values()} == {"BF16"}
+
+
+def test_a_new_head_is_drawn_and_a_known_one_kept(folder: Path, tmp_path: Path) -> None:
+    model = checkpoint.from_pretrained(folder, ("a", "b", "c"))
+    assert 0.1 < float(tf.math.reduce_std(model.score.kernel)) < 0.3  # the config's 0.2
+    checkpoint.save_pretrained(model, tmp_path / "saved")
+    again = checkpoint.from_pretrained(tmp_path / "saved", ("a", "b", "c"))
+    np.testing.assert_array_equal(again.score.kernel, model.score.kernel)
+    other = checkpoint.from_pretrained(tmp_path / "saved", ("a", "b"))
+    assert other.score.kernel.shape == (32, 2)

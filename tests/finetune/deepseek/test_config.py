@@ -73,3 +73,13 @@ def test_a_missing_key_and_a_missing_file_are_named(tmp_path: Path) -> None:
         config.read(tmp_path)
     with pytest.raises(ModelError, match="No such file or directory"):
         config.read(tmp_path / "none")
+
+
+def test_qwen2_reads_a_window_in_the_blocks_that_have_one() -> None:
+    found = config.parse(content("qwen2-window"))
+    assert [found.window_of(block) for block in range(2)] == [None, 5]
+    plain = content("qwen2-window", layer_types=None, max_window_layers=0)
+    assert config.parse(plain).windowed == (True, True)
+    assert config.parse(plain | {"use_sliding_window": False}).window_of(0) is None
+    with pytest.raises(ModelError, match=r"^layer_types: \['chunked_attention'\] must be 2 of"):
+        config.parse(plain | {"layer_types": ["chunked_attention"]})

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from finetune.deepseek import checkpoint
 from finetune.deepseek.generate import Answer, Generator, _bucket
 from finetune.deepseek.sampling import Settings
-from finetune.errors import GenerationError
+from finetune.errors import GenerationError, ModelError
 
 GOLDEN = Path(__file__).parent / "golden"
 PROMPTS = [[7, 3, 50, 11, 9], [2, 30], [44, 12, 6, 6, 26, 22, 56, 4]]
@@ -98,20 +98,13 @@ def test_a_text_ends_where_the_context_does(generator: Generator) -> None:
 
 def test_a_program_is_compiled_once_for_a_bucket(generator: Generator) -> None:
     fresh = Generator(generator._model)
-    for prompt, tokens in (([1] * 5, 8), ([2] * 16, 12), ([3], 1)):
+    for prompt, tokens in (([1] * 5, 14), ([2] * 16, 16), ([3], 10)):
         fresh.generate([prompt], Settings(max_new_tokens=tokens))
     fresh.generate([[4]], SAMPLED)
     assert fresh.compilations == 2
-    fresh.generate([[4] * 17], Settings(max_new_tokens=8))  # two buckets more
+    fresh.generate([[4] * 17], Settings(max_new_tokens=20))  # other buckets
     assert fresh.compilations == 4
-    assert [_bucket(tokens) for tokens in (1, 16, 17, 255, 257, 513)] == [
-        16,
-        16,
-        32,
-        256,
-        512,
-        768,
-    ]
+    assert [_bucket(tokens) for tokens in (1, 16, 17, 255, 257)] == [16, 16, 24, 256, 384]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +112,7 @@ def test_a_program_is_compiled_once_for_a_bucket(generator: Generator) -> None:
     [
         ([], {}, r"prompt 1: has 0 tokens; give 1 to 63, since the model reads 64"),
         ([5] * 64, {}, r"prompt 1: has 64 tokens; give 1 to 63"),
+        ([5, 61], {}, "prompt 1: has tokens 5 to 61; the model has 0 to 60"),
         ("w3", {}, "prompt 1: is text, but there is no tokenizer; give token ids"),
         ([5], {"stop": ("a",)}, r"stop: \['a'\] needs a tokenizer"),
     ],
@@ -129,6 +123,15 @@ def test_what_can_not_be_is_one_clear_error(
     plain = Generator(generator._model)
     with pytest.raises(GenerationError, match=f"^{problem}"):
         plain.generate([[1], prompt], Settings(**settings))
+
+
+def test_no_prompt_has_no_answer(generator: Generator) -> None:
+    assert generator.generate([]) == []
+
+
+def test_what_is_no_tokenizer_is_named(generator: Generator) -> None:
+    with pytest.raises(ModelError, match=r"^tokenizer_json: not a tokenizers file"):
+        Generator(generator._model, tokenizer_json=b"{}")
 
 
 def test_a_prompt_may_be_text(generator: Generator) -> None:

@@ -24,7 +24,17 @@ YARN = {
     "mscale": 1.0,
     "mscale_all_dim": 1.0,
 }
-VARIANTS = ("llama", "llama3-rope", "qwen2", "v2-lite", "v2", "v3", "v3-yarn", "v2-yarn")
+VARIANTS = (
+    "llama",
+    "llama3-rope",
+    "qwen2",
+    "v2-lite",
+    "v2",
+    "v3",
+    "v3-yarn",
+    "v2-yarn",
+    "qwen2-window",
+)
 
 
 @pytest.fixture(params=VARIANTS)

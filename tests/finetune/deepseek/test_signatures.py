@@ -97,6 +97,15 @@ def test_one_token_is_the_first_of_more(served: Any, whole: Any) -> None:
     np.testing.assert_array_equal(found["lengths"], 1)
 
 
+def test_a_text_alone_is_the_text_beside_others(served: Any, whole: Any) -> None:
+    """A server does not know the batch's size beforehand; experts go another way for few texts."""
+    for row in range(3):
+        alone = {name: values[row : row + 1] for name, values in SETTINGS.items()}
+        ids, mask = IDS[row : row + 1], MASK[row : row + 1]
+        found = ask(served, "generate", ids, mask, max_new_tokens=NEW, **alone)
+        np.testing.assert_array_equal(found["tokens"], whole["tokens"][row : row + 1])
+
+
 def test_the_manifest_says_what_the_functions_take_and_give(model: Any, served: Any) -> None:
     for name, told in signatures.described(model).items():
         function = served.signatures[name]

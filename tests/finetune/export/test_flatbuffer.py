@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import get_args
 
@@ -15,7 +16,7 @@ from finetune.export import flatbuffer
 from finetune.export.candidate import Candidate
 from finetune.export.flatbuffer import Content
 
-BYTES = {"float32": 4, "float16": 2, "dynamic_int8": 1}  # of a weight
+BYTES = {"float32": 4, "float16": 2, "dynamic_int8": 1, "full_int8": 1, "mixed_int8": 1}
 PROFILES = sorted(BYTES)
 
 
@@ -30,7 +31,7 @@ def test_weights_are_counted_once_in_their_dtype(
 ) -> None:
     """Signatures share them, and they add up to the trained model's own."""
     found = contents[profile].weight_dtypes
-    dtype = "int8" if profile == "dynamic_int8" else profile
+    dtype = "int8" if profile.endswith("int8") else profile
     matrices = [v for v in candidate.model.model.trainable_variables if v.shape.rank == 2]
     weights = sum(variable.shape.num_elements() for variable in matrices)
     assert found[dtype] == pytest.approx(weights * BYTES[profile], rel=0.06)
@@ -63,7 +64,8 @@ def test_only_ops_on_floats_count_as_float(contents: dict[str, Content]) -> None
 def test_the_oldest_runtime_is_the_converters(contents: dict[str, Content]) -> None:
     """tflite-runtime 2.14 runs float, and not these hybrid kernels."""
     ages = {profile: tuple(map(int, c.min_runtime.split("."))) for profile, c in contents.items()}
-    assert ages["float32"] <= (2, 14, 0) < ages["dynamic_int8"]
+    assert max(ages["float32"], ages["full_int8"], ages["mixed_int8"]) <= (2, 14, 0)
+    assert ages["dynamic_int8"] > (2, 14, 0)
 
 
 @pytest.mark.parametrize("content", PROFILES)
@@ -71,12 +73,48 @@ def test_the_oldest_runtime_is_the_converters(contents: dict[str, Content]) -> N
 def test_only_the_promised_dtype_passes(
     contents: dict[str, Content], content: str, claim: Profile
 ) -> None:
-    honest = content == claim or (content == "dynamic_int8" and claim.endswith("int8"))
-    if honest:
+    if content == claim:
         flatbuffer.check_profile(contents[content], claim)
         return
-    with pytest.raises(GateRefused, match=f"profile {claim} promises .* weights, .* has {{.*bytes"):
+    with pytest.raises(GateRefused, match=f"^profile {claim} promises "):
         flatbuffer.check_profile(contents[content], claim)
+
+
+@pytest.mark.parametrize(
+    ("content", "claim", "told"),
+    [
+        ("float32", "float16", r"promises float16 weights, the converted model has {'float32"),
+        ("full_int8", "dynamic_int8", r"promises float activations, .* computes {'ADD'"),
+        ("dynamic_int8", "full_int8", r"promises int8 activations, no op "),
+        ("mixed_int8", "full_int8", r"promises no float, \d+ tensors hold them: {'"),
+        ("full_int8", "mixed_int8", r"promises islands of float, .* has none; call it full_int8"),
+    ],
+)
+def test_what_is_not_kept_is_told(
+    contents: dict[str, Content], content: str, claim: Profile, told: str
+) -> None:
+    with pytest.raises(GateRefused, match=told):
+        flatbuffer.check_profile(contents[content], claim)
+
+
+def test_one_scale_for_all_channels_is_refused(contents: dict[str, Content]) -> None:
+    coarse = dataclasses.replace(contents["full_int8"], whole_weights=3)
+    with pytest.raises(GateRefused, match="promises a scale for each channel, 3 weights have one"):
+        flatbuffer.check_profile(coarse, "full_int8")
+
+
+def test_a_strict_model_knows_no_float(
+    converted: dict[Profile, bytes], contents: dict[str, Content]
+) -> None:
+    """Its inputs are ids and masks, its output int8 with a scale."""
+    found = contents["full_int8"]
+    assert (found.float_ops, found.float_tensors) == ({}, 0)
+    assert found.weight_dtypes.keys() <= {"int8", "int32"}
+    for signature in flatbuffer.signatures(converted["full_int8"]).values():
+        assert [spec.dtype for spec in signature.inputs] == ["int32", "int32"]
+        (logits,) = signature.outputs
+        assert logits.dtype == "int8"
+        assert logits.quantization is not None
 
 
 def test_a_model_without_weights_keeps_no_promise() -> None:

@@ -36,8 +36,10 @@ def test_a_verdict_holds_every_figure() -> None:
     assert verdict.float_accuracy == pytest.approx(0.90)
     assert verdict.accuracy == pytest.approx(0.94)
     assert verdict.drop == pytest.approx(-0.04)  # better by luck
+    assert verdict.drop_low < -0.04 < verdict.drop_high <= 0
     assert verdict.agreement == pytest.approx(0.96)
     assert verdict.max_difference == 2
+    assert 0 < verdict.error < 1
     assert all(type(figure) is float for figure in verdict.figures().values())
     assert verdict.figures().keys() == vars(verdict).keys()
 

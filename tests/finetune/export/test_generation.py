@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from bundle.manifest import Generation
 from finetune import pipeline
-from finetune.export import generation
+from finetune.export import generation, warmup
 from finetune.export.candidate import Candidate
 from finetune.progress import Silent
 from finetune.recipe import Recipe
@@ -68,7 +69,22 @@ def test_the_published_model_writes_as_its_manifest_says(outcome: pipeline.Outco
     assert {spec.name for spec in manifest.signatures["generate"].outputs} == set(found)
 
 
+def test_a_server_is_warmed_up_for_each_signature(outcome: pipeline.Outcome) -> None:
+    """TensorFlow Serving replays the file, so each of its requests must have an answer."""
+    served = tf.saved_model.load(str(outcome.saved.path)).signatures
+    path = outcome.saved.path / "assets.extra" / warmup.FILE_NAME
+    names = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        names.append(request.model_spec.signature_name)
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        assert served[names[-1]](**{name: tf.constant(each) for name, each in inputs.items()})
+    assert names == ["serving_default", "generate", "prefill", "decode"]
+
+
 def test_a_classifier_writes_nothing(candidate: Candidate) -> None:
     assert generation.functions(candidate) == {}
     assert generation.described(candidate) == {}
     assert generation.record(candidate) is None
+    assert generation.requests(candidate) == {}
