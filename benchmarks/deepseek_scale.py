@@ -29,6 +29,8 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+import finetune  # noqa: F401 (chooses Keras 2, before TensorFlow is imported)
+
 _OUT = Path("build", "benchmarks")
 _SIZES = {
     "model_type": "qwen2",
@@ -102,7 +104,6 @@ def _measure(folder: Path) -> dict[str, Any]:
     import tensorflow as tf  # noqa: PLC0415
     import tf_keras  # noqa: PLC0415
 
-    import finetune.deepseek  # noqa: F401, PLC0415 (chooses Keras 2)
     from finetune.deepseek import checkpoint  # noqa: PLC0415
 
     tf_keras.mixed_precision.set_global_policy("bfloat16")
@@ -110,13 +111,13 @@ def _measure(folder: Path) -> dict[str, Any]:
     before = _forget_peak()
     began = time.monotonic()
     model = checkpoint.from_pretrained(folder)
-    load_s = time.monotonic() - began
+    load_s, peak_bytes = time.monotonic() - began, _peak_bytes()
     weights = sum(variable.numpy().nbytes for variable in model.variables)
     figures = {
         "benchmark": "deepseek_scale",
         "parameters": sum(int(np.prod(variable.shape)) for variable in model.variables),
         "weights_bytes": weights,
-        "load_peak": round((_peak_bytes() - before) / weights, 3),
+        "load_peak": round((peak_bytes - before) / weights, 3),
         "load_s": round(load_s, 1),
         **_generate(model),
     }

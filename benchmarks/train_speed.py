@@ -22,15 +22,15 @@ layer; ours has one layer more.
 Measured in November 2026 on two cores of an AMD EPYC with AVX512-BF16, idle but for this (the whole
 trainings shared it, so their speeds say little, their accuracies all):
 
-    ratio_tf_keras 3.29   ratio_pytorch 1.84 (of bfloat16)   ratio_pytorch_grouped 1.05 (of bfloat16)
+    ratio_tf_keras 3.29   ratio_pytorch 1.84 (of bfloat16)   ratio_pytorch_grouped 1.05 (bfloat16)
     examples/s: ours 106.5, tf_keras 32.4, PyTorch 37.2 in float32 and 57.8 in bfloat16, grouped
     68.0 and 101.9; accuracy 0.868, 0.870, 0.863 (dynamic padding), 0.862 (grouped)
 
-One step, in CPU milliseconds of one thread (32 sentences of 32 tokens): ours 471, of which update 50;
-PyTorch 492 in bfloat16 and 844 in float32. Against grouped bfloat16 nearly all of it is the same
-matrix products in oneDNN. What made up for TensorFlow's smaller ops: GELU by `erf` as one XLA program
-each way (-31 of 502), dropout masks of 16 bits an element, an update fused by XLA. Differentiating
-the summed loss instead of the mean changed nothing.
+One step, in CPU milliseconds of one thread (32 sentences of 32 tokens): ours 471, of which the
+update takes 50; PyTorch 492 in bfloat16 and 844 in float32. Against grouped bfloat16 nearly all of
+it is the same matrix products in oneDNN. What made up for TensorFlow's smaller ops: GELU by `erf`
+as one XLA program each way (-31 of 502), dropout masks of 16 bits an element, an update fused by
+XLA. Differentiating the summed loss instead of the mean changed nothing.
 """
 
 from __future__ import annotations

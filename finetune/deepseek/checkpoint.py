@@ -34,7 +34,7 @@ _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _SCALE = "_scale_inv"  # of FP8 weights: one for each block of 128 × 128
 _FP8_BLOCK = 128
-_PIECE = 16 * 2**20  # numbers
+_PIECE = 4 * 2**20  # numbers
 _HEAD = "score."  # of a classifier
 _SHOWN = 5  # names in an error
 _FREQUENCIES = re.compile(r"\.rotary_emb\.inv_freq$")  # of old checkpoints; computed here
@@ -143,7 +143,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _pieces(file: SafetensorsFile, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """A tensor as runs of its rows, each with the number of its first: of no more than 64 MB."""
+    """A tensor as runs of its rows, each with the number of its first: about 16 MB in float32."""
     entry = file.entries[name]
     row = max(math.prod(entry.shape[1:]), 1)
     most = max(_PIECE // row // _FP8_BLOCK, 1) * _FP8_BLOCK  # rows

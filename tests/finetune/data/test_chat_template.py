@@ -1,4 +1,4 @@
-"""Laws of templates: the text is the template's, and an answer is what the model would have to say."""
+"""Laws of templates: the text is theirs, and an answer is what the model would have to say."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ LINES = (
 # A model that thinks: thoughts are cut from answers, and a prompt begins them; spaces are stripped.
 THINKS = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<U>' + m.content|trim }}"
-    "{% elif m.role == 'assistant' %}{{ '<A>' + m.content.split('</think>')|last|trim + eos_token }}"
+    "{% elif m.role == 'assistant' %}"
+    "{{ '<A>' + m.content.split('</think>')|last|trim + eos_token }}"
     "{% else %}{{ m.content }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<A><think>\\n' }}{% endif %}"
 )
@@ -79,7 +80,7 @@ def test_templates_run_in_a_sandbox() -> None:
 
 def test_a_checkpoints_template_is_found(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer_config.json"
-    with pytest.raises(ModelError, match="has no chat template .*add `chat_template`"):
+    with pytest.raises(ModelError, match=r"has no chat template .*add `chat_template`"):
         chat_template.read(tmp_path)
     special = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": True}
     path.write_text(json.dumps({"chat_template": MARKED, **special}))

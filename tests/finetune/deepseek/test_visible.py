@@ -48,7 +48,7 @@ def loss(model: Any, ids: Any, mask: Any) -> Any:
 @pytest.mark.parametrize("variant", ["llama3-rope", "v2", "v3-yarn"])
 def test_packed_texts_have_the_loss_and_gradients_of_separate_ones(variant: str) -> None:
     model = checkpoint.from_pretrained(GOLDEN / variant)
-    packed = tf.constant([sum(TEXTS, []) + [0]], tf.int32)
+    packed = tf.constant([[*(token for text in TEXTS for token in text), 0]], tf.int32)
     numbers = [place for place, text in enumerate(TEXTS, 1) for _ in text]
     with tf.GradientTape() as tape:
         together = loss(model, packed, tf.constant([[*numbers, 0]], tf.int32))
