@@ -35,6 +35,11 @@ def check() -> None:
     _read()
 
 
+def is_set() -> bool:
+    """Whether this process is one of a cluster's."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def is_chief() -> bool:
     """Whether this process is the one that publishes.
 

@@ -38,9 +38,13 @@ def create(settings: recipe.Distribution) -> Distribution:
 def is_chief(settings: recipe.Distribution) -> bool:
     """Whether this process publishes; asked of itself, without waiting for the others.
 
+    A process outside of the cluster does, such as the one that had Ray start the workers: it
+    comes when they are done.
+
     Raises:
-        TrainingError: as of `create`.
+        TrainingError: `TF_CONFIG` is wrong, or Horovod is not installed.
     """
     if settings.strategy == "horovod":
         return Ranks().is_chief
-    return settings.strategy != "multi_worker" or tf_config.is_chief()
+    outside = settings.strategy != "multi_worker" or not tf_config.is_set()
+    return outside or tf_config.is_chief()

@@ -162,3 +162,17 @@ def test_who_publishes_is_known_before_the_others_are_there(
 def test_one_process_is_its_own_chief() -> None:
     assert distribution.is_chief(recipe.Distribution())
     assert distribution.is_chief(recipe.Distribution(strategy="mirrored"))
+
+
+def test_a_process_outside_of_the_cluster_may_publish_what_its_workers_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = recipe.Distribution(strategy="multi_worker")
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert distribution.is_chief(settings)
+    workers = ["127.0.0.1:1", "127.0.0.1:2"]
+    for index in (0, 1):
+        task = {"type": "worker", "index": index}
+        told = json.dumps({"cluster": {"worker": workers}, "task": task})
+        monkeypatch.setenv("TF_CONFIG", told)
+        assert distribution.is_chief(settings) is (index == 0)
