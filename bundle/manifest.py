@@ -40,6 +40,10 @@ class Quantization(Record, frozen=True, kw_only=True):
     scale: float
     zero_point: int
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale {self.scale} must be above 0")
+
 
 class TensorSpec(Record, frozen=True, kw_only=True):
     """One input or output of a signature."""

@@ -5,10 +5,22 @@ serving_model its functions that are exported
 saved_model   the SavedModel bundle that TensorFlow Serving loads
 warmup        the requests it replays before it takes traffic
 card          MODEL_CARD.md
-tflite        the edge model, by quantization profile
-flatbuffer    what really is in a .tflite file: dtypes, ops, versions
-gate          float against quantized: publish or refuse
-edge_bundle   the zip a device runs
+edge_bundle   the zip a device runs, made by
+
+inference_graph   which graph the file is made of: our own, or the trained model's
+encoder           BERT's architecture for small devices
+picture_network   our residual network, likewise
+tflite            float and dynamic int8 files, by TensorFlow's converter
+search            static int8 that keeps its accuracy: which step, which islands, by
+  calibration       real training examples
+  ranges            the numbers that flow
+  clipping          feed-forward outliers cut off
+  int8_scales       which int8 stands for which number
+  static_int8       the file, rewritten
+tflite_file       a file taken apart and put together
+flatbuffer        what really is in a file: dtypes, ops, versions; is its profile's name true
+gate              float against quantized: publish or refuse
+
 onnx          the model for onnxruntime
 onnx_gate     does it answer as TensorFlow does
 tensorrt      an engine for this machine's GPU

@@ -100,7 +100,10 @@ def _describe(
     saved: Manifest, edge: EdgeModel, recipe: Recipe, signatures: dict[str, Signature]
 ) -> Manifest:
     provenance = msgspec.structs.replace(saved.provenance, recipe=recipe.model_dump(mode="json"))
-    return msgspec.structs.replace(saved, edge=edge, signatures=signatures, provenance=provenance)
+    # An edge bundle has none of the signatures that write texts.
+    return msgspec.structs.replace(
+        saved, edge=edge, signatures=signatures, provenance=provenance, generation=None
+    )
 
 
 def _golden(candidate: Candidate, model: gate.Quantized, verdict: gate.Verdict) -> golden.Golden:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bundle.postprocess import LabelScore, rank_labels, softmax
+from bundle.manifest import Quantization, TensorSpec
+from bundle.postprocess import LabelScore, rank_labels, real, softmax
 
 logits = hnp.arrays(
     np.float32,
@@ -64,3 +65,14 @@ def test_every_label_appears_once_in_falling_order(values: np.ndarray) -> None:
         assert sorted(score.label for score in row) == sorted(labels)
         scores = [score.score for score in row]
         assert scores == sorted(scores, reverse=True)
+
+
+def test_integers_stand_for_numbers_as_their_signature_says() -> None:
+    plain = TensorSpec(name="logits", dtype="float32", shape=(1, 3))
+    values = np.asarray([1.5, -2, 3], np.float32)
+    assert real(values, plain).tolist() == values.tolist()
+    scaled = Quantization(scale=0.5, zero_point=-3)
+    spec = TensorSpec(name="logits", dtype="int8", shape=(1, 3), quantization=scaled)
+    found = real(np.asarray([-128, -3, 127], np.int8), spec)
+    assert found.dtype == np.float32
+    assert found.tolist() == [-62.5, 0, 65]

@@ -64,6 +64,8 @@ def test_default_then_file_then_set(path: Path) -> None:
         ("base_model=a=b", lambda r: r.base_model == "a=b"),
         ("edge.gates.max_drop=0.5", lambda r: r.edge.gates.max_drop == 0.5),
         ("edge.profiles=[]", lambda r: r.edge.profiles == ()),
+        ("edge.profiles=[full_int8]", lambda r: r.edge.profiles == ("full_int8",)),
+        ("edge.full_int8.max_drop=0.5", lambda r: r.edge.limits("full_int8").max_drop == 0.5),
     ],
 )
 def test_set_takes_yaml_at_any_depth(path: Path, override: str, found: Any) -> None:
@@ -234,3 +236,14 @@ def test_identity_changes_with_what_training_depends_on(path: Path) -> None:
 def test_a_recipe_never_changes_after_it_was_checked(path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.load(path).schedule.epochs = 9  # type: ignore[misc]
+
+
+def test_each_profile_has_its_own_limits(path: Path) -> None:
+    """What one is told changes no other; the rest of its limits stay as they are."""
+    edge = recipe.load(path, ["edge.gates.max_drop=0.1", "edge.mixed_int8.max_drop=0.2"]).edge
+    for profile in ("float32", "float16", "dynamic_int8"):
+        assert edge.limits(profile) == edge.gates
+    assert (edge.gates.max_drop, edge.gates.min_agreement) == (0.1, 0.98)
+    mixed, full = edge.limits("mixed_int8"), edge.limits("full_int8")
+    assert (mixed.max_drop, mixed.min_agreement) == (0.2, 0.95)
+    assert (full.max_drop, full.min_agreement) == (0.015, 0.9)
