@@ -46,8 +46,11 @@ def test_the_file_answers_as_the_saved_model_does(path: Path, saved: SavedBundle
         ids = generator.integers(4, 20, (batch, tokens), np.int32)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         (found,) = session.run(["logits"], inputs)
-        expected = serve(**{name: tf.constant(each) for name, each in inputs.items()})["logits"]
-        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+        outputs = serve(**{name: tf.constant(each) for name, each in inputs.items()})
+        expected = outputs["logits"].numpy()
+        # Sums in another order differ by a share of the largest value, as the gate has it.
+        largest = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(found, expected, atol=1e-5 * largest)
 
 
 def test_names_and_open_sizes_are_those_of_the_manifest(path: Path, saved: SavedBundle) -> None:

@@ -92,4 +92,5 @@ def test_reflection_lists_the_services_and_describes_ours(channel: grpc.Channel)
     }
     (data,) = described.file_descriptor_response.file_descriptor_proto
     (service,) = FileDescriptorProto.FromString(data).service
-    assert [method.name for method in service.method] == ["Predict", "ListModels", "GetModel"]
+    names = [method.name for method in service.method]
+    assert names == ["Predict", "Generate", "ListModels", "GetModel"]
