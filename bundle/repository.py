@@ -232,6 +232,26 @@ class ModelRepository:
         self.pin(name, earlier[-1])
         return earlier[-1]
 
+    def outdated(self, name: str, keep: int) -> list[int]:
+        """The versions that may be removed: all but the newest `keep` and the served one."""
+        newest = self._known(name)[-keep:]
+        stay = {*newest, self.serving(name)}
+        return [version for version in self.versions(name) if version not in stay]
+
+    def remove(self, name: str, version: int) -> None:
+        """Removes a version and its edge bundles; readers see all of it or nothing.
+
+        Raises:
+            RepositoryError: no such version, or it is the one that is served.
+        """
+        self._check_version(name, version)
+        with self.staging() as trash, self._locked():
+            if version == self.serving(name):
+                raise RepositoryError(f"{name}: version {version} is served; pin another one first")
+            for path in self.edge_bundles(name, version):
+                path.unlink()
+            (self.root / name / str(version)).rename(trash / "version")
+
     def _known(self, name: str) -> list[int]:
         known = self.versions(name)
         if not known:

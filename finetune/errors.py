@@ -10,6 +10,9 @@ FinetuneError
   x EvaluationError a model or its answers can't be evaluated
   x GenerationError a prompt or a setting of generation can't be used
   x ExportError     a model can't be brought into another format, here or at all
+  x RefreshError    a model can't be trained again as its recipe says
+    x LeaseHeld       another job is doing it now
+    x LeaseLost       another job may have begun to do it
   x LeftToChief     this worker has done its part; another one publishes
   x GateRefused     a quality gate said no: nothing was published
 """
@@ -55,6 +58,18 @@ class GenerationError(FinetuneError):
 
 class ExportError(FinetuneError):
     """A model can't be brought into another format: it has no form for it, or the machine can't."""
+
+
+class RefreshError(FinetuneError):
+    """A model can't be trained again on new data as its recipe says."""
+
+
+class LeaseHeld(RefreshError):  # no fault: exit code 75, try again later
+    """Another job is refreshing the model."""
+
+
+class LeaseLost(RefreshError):
+    """This job did not renew its lease in time, and must not publish."""
 
 
 class LeftToChief(FinetuneError):  # an end, not a fault: exit code 0

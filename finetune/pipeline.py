@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle import atomic
+from bundle import atomic, integrity
 from bundle.manifest import Metric
 from bundle.repository import ModelRepository, SavedBundle
 from finetune import checkpoint, distribution, precision, state, tasks, trainer
@@ -46,6 +46,7 @@ def run(
     runs: Path,
     progress: Progress,
     stop: Stop = trainer.never,
+    start: SavedBundle | None = None,
 ) -> Outcome:
     """Trains and publishes what of the recipe's results is not published yet.
 
@@ -53,6 +54,7 @@ def run(
         models: the model repository.
         runs: where state, weights, logs and the effective recipe of each training lie.
         stop: asked after each step of the training; when it says so, the state is saved.
+        start: a version whose weights the training starts from, instead of the base model's.
 
     Raises:
         DataError: a data file can't be used; nothing was trained.
@@ -62,20 +64,27 @@ def run(
         LeftToChief: this process is not the worker that publishes.
         GateRefused: a model is not good enough; what did pass is published.
     """
-    return _Job(recipe, models, runs, progress, stop).run()
+    return _Job(recipe, models, runs, progress, stop, start).run()
 
 
 class _Job:
     def __init__(
-        self, recipe: Recipe, models: Path, runs: Path, progress: Progress, stop: Stop
+        self,
+        recipe: Recipe,
+        models: Path,
+        runs: Path,
+        progress: Progress,
+        stop: Stop,
+        start: SavedBundle | None,
     ) -> None:
         self.recipe = recipe
         self.stop = stop
+        self.start = None if start is None else start.path / "variables" / "variables"
         self.progress = progress
         self.repository = ModelRepository(models)
         self.task: Task = tasks.create(recipe)
         self.data: TaskData = self.task.load_data()
-        self.identity = recipe.identity(self.task.base_model_sha256, self.data.sha256)
+        self.identity = recipe.identity(_weights_sha256(self.task, start), self.data.sha256)
         self.folder = runs / recipe.name / self.identity[:16]
 
     def run(self) -> Outcome:
@@ -122,6 +131,7 @@ class _Job:
                 self.progress,
                 folder=self.folder,
                 stop=self.stop,
+                start=self.start,
             )
             self._leave_to_chief()
             figures = trained.figures()
@@ -180,3 +190,11 @@ class _Job:
             model=ServingModel(self.task, model),
             result=result,
         )
+
+
+def _weights_sha256(task: Task, start: SavedBundle | None) -> str:
+    """Of what a training starts from: a version is known by the training that made it."""
+    if start is None:
+        return task.base_model_sha256
+    made_by = start.manifest.provenance.recipe_sha256
+    return integrity.sha256_bytes(f"{task.base_model_sha256} {made_by}".encode())

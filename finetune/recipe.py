@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from bundle.manifest import Profile, Task, check_name
 from finetune import section
 from finetune.errors import RecipeError
+from finetune.refresh.settings import Refresh
 from finetune.section import Section
 
 
@@ -224,16 +225,24 @@ class MixedInt8Gates(Gates):
     min_agreement: Share = 0.95
 
 
+class LanguageGates(Section):
+    """What a language model must keep, on the test split."""
+
+    max_rise: Positive = 0.02  # of the perplexity: 0.02 is 2 %
+    min_agreement: Share = 0.9  # on the most likely token
+
+
 class Edge(Section):
     """Edge bundles to make, and when to refuse them."""
 
     profiles: tuple[Profile, ...] = ("dynamic_int8",)
-    gates: Gates = Gates()  # of every profile but the next two
+    gates: Gates = Gates()  # of a classifier's profiles but the next two
     full_int8: FullInt8Gates = FullInt8Gates()
     mixed_int8: MixedInt8Gates = MixedInt8Gates()
+    language: LanguageGates = LanguageGates()  # of every profile of a language model
 
     def limits(self, profile: Profile) -> Gates:
-        """When to refuse a bundle of a profile."""
+        """When to refuse a classifier's bundle of a profile."""
         own: dict[str, Gates] = {"full_int8": self.full_int8, "mixed_int8": self.mixed_int8}
         return own.get(profile, self.gates)
 
@@ -267,6 +276,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     evaluation: Evaluation = Evaluation()
     edge: Edge = Edge()
+    refresh: Refresh | None = None  # on a schedule, when new data comes
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -282,9 +292,9 @@ class Recipe(Section):
     def identity(self, base_model_sha256: str, data_sha256: str) -> str:
         """SHA-256 of the training: the same weights, data and settings, wherever they lie.
 
-        Gates, logs and edge profiles are no part of it: changing them trains nothing again.
+        Gates, logs, edge profiles and refreshes are no part of it: changing them trains nothing again.
         """
-        beside = {"checkpoint", "edge", "evaluation", "logging"}
+        beside = {"checkpoint", "edge", "evaluation", "logging", "refresh"}
         content = self.model_dump(mode="json", exclude=beside)
         content["base_model"] = base_model_sha256
         content["data"] |= {"train": data_sha256, "dev": "", "test": ""}
@@ -298,6 +308,8 @@ def _misfits(recipe: Recipe) -> Iterator[str]:
         yield "base_model: give either base_model, or scratch for random weights"
     if recipe.scratch is not None and recipe.lora is not None:
         yield "lora: random weights are worth no adapter; remove it, or name a base_model"
+    if recipe.scratch is not None and recipe.refresh and recipe.refresh.start == "champion":
+        yield "refresh.start: from scratch the tokenizer is learnt anew each time; use base"
     if recipe.scratch is not None and recipe.head.alone:
         yield "head.alone: random weights are no base for a head; remove it, or name a base_model"
     if recipe.lora is not None and recipe.head.alone:
@@ -330,10 +342,13 @@ def _task_misfits(recipe: Recipe) -> Iterator[str]:
 def _language_misfits(recipe: Recipe) -> Iterator[str]:
     if recipe.data.labels:
         yield "data.labels: a language model has none; remove them"
-    if recipe.edge.profiles:
-        yield "edge.profiles: a language model has no edge bundles; set it to []"
+    static = [name for name in recipe.edge.profiles if name in ("full_int8", "mixed_int8")]
+    if static:
+        yield f"edge.profiles: a language model has no {static[0]}; use dynamic_int8"
     if recipe.head.alone:
         yield "head.alone: a language model has no head to train; remove it"
+    if recipe.refresh is not None:
+        yield "refresh: compares classifiers, not language models; remove it"
     if recipe.data.format == "chat" and recipe.scratch is not None:
         yield "data.format: a model from scratch has no chat template; use plain"
 

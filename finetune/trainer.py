@@ -20,7 +20,7 @@ from typing import Any
 
 import tf_keras
 
-from finetune import activation, blocks, head, health, precision, recompute
+from finetune import activation, blocks, checkpoint, head, health, precision, recompute
 from finetune import distribution as distributions
 from finetune import optimizer as optimizers
 from finetune.deepseek import adapter
@@ -78,6 +78,7 @@ def train(
     *,
     folder: Path | None = None,
     stop: Stop = never,
+    start: Path | None = None,
 ) -> Trained:
     """Trains the recipe's model on `data.train`.
 
@@ -87,6 +88,8 @@ def train(
             adaptation is written there too, in `adapter`.
         stop: asked in each step; when it says so in any process, all of them end after that
             step, with the state saved.
+        start: prefix of the weights to start from, such as a SavedModel's `variables`; by
+            default those of the base model.
 
     Raises:
         TrainingError: the loss is not a number, and the last good state stays; or there is
@@ -99,7 +102,9 @@ def train(
     policy = precision.choose(recipe.precision)
     with precision.scope(policy), distribution.watched():
         with progress.timed("build the model", expected_s=4):
-            loop = _Loop(task, recipe, data, distribution, policy, folder=folder, stop=stop)
+            loop = _Loop(
+                task, recipe, data, distribution, policy, folder=folder, stop=stop, start=start
+            )
         if recipe.checkpoint.resume and not loop.position.losses:
             raise TrainingError(
                 f"--resume: there is no unfinished training of this recipe in {folder}; leave it "
@@ -119,6 +124,7 @@ class _Loop:
         *,
         folder: Path | None,
         stop: Stop,
+        start: Path | None,
     ) -> None:
         self.task = task
         self.recipe = recipe
@@ -130,7 +136,7 @@ class _Loop:
         self.at_random = math.log(task.outcomes)  # once: a language model asks its tokenizer
         self.parts = distribution.replicas * recipe.schedule.micro_batches
         self.adapters: Adapters | None = None
-        self.model, self.optimizer, self.step = self._build()
+        self.model, self.optimizer, self.step = self._build(start)
         self.state = TrainingState(folder, self.model, self.optimizer, writes=distribution.is_chief)
         self.watch = Watch(
             folder if distribution.is_chief else None,
@@ -144,7 +150,7 @@ class _Loop:
         self.saved_at = time.monotonic()
         self.shares: dict[str, Any] = {}  # of the experts of each block, summed over the epoch
 
-    def _build(self) -> tuple[Any, Any, Step]:
+    def _build(self, start: Path | None) -> tuple[Any, Any, Step]:
         recipe, schedule = self.recipe, self.recipe.schedule
         if recipe.data.batch_size % self.parts:
             raise TrainingError(
@@ -154,6 +160,8 @@ class _Loop:
         total_steps = sum(self.task.steps(self.data, epoch) for epoch in range(schedule.epochs))
         with self.distribution.scope():
             model = self.task.build_model()
+            if start is not None:
+                checkpoint.restore(start, model=model)
             if recipe.lora is not None:
                 self.adapters = Adapters(model, recipe.lora)
             if recipe.head.alone:

@@ -1,7 +1,7 @@
 """`tensorseek`: the command line.
 
 Exit codes: 0 done; 1 failed, with one line on standard error (`--debug` for the traceback);
-2 the command line is wrong; 3 a quality gate refused.
+2 the command line is wrong; 3 a quality gate refused; 75 another job is at work, try later.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from tensorseek.commands import (
     generate,
     models,
     predict,
+    refresh,
     serve,
     train,
 )
 
 _OURS = ("bundle", "edge", "finetune", "serving", "tensorseek")
+_CODES = {"GateRefused": 3, "LeaseHeld": 75}  # sysexits.h: EX_TEMPFAIL
 _EXTRAS = {  # top-level module → the extra that brings it
     "PIL": "finetune",
     "aiohttp": "gateway",
@@ -54,6 +56,7 @@ app = typer.Typer(
 )
 for group in (
     train.app,
+    refresh.app,
     doctor.app,
     evaluate.app,
     export.app,
@@ -94,7 +97,7 @@ def describe(error: Exception) -> tuple[str, int]:
         if extra:
             return f"{error.name} is not installed: pip install 'tensorseek[{extra}]'", 1
     if type(error).__module__.split(".")[0] in _OURS:
-        return str(error), 3 if type(error).__name__ == "GateRefused" else 1
+        return str(error), _CODES.get(type(error).__name__, 1)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 1
     kind = type(error).__name__

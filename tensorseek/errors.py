@@ -1,8 +1,10 @@
 """What can go wrong where the parts are put together.
 
 TensorseekError
-  x FetchError   an example's model or data can't be had
-  x StackError   a child process does not start, or dies
+  x FetchError     an example's model or data can't be had
+  x StackError     a child process does not start, or dies
+  x ScheduleError  a schedule that can't be kept
+  x NotifyError    a report can't be delivered
 """
 
 from __future__ import annotations
@@ -18,3 +20,11 @@ class FetchError(TensorseekError):
 
 class StackError(TensorseekError):
     """A child process does not start, or does not get ready in time."""
+
+
+class ScheduleError(TensorseekError):
+    """An interval or a jitter that no schedule can keep."""
+
+
+class NotifyError(TensorseekError):
+    """Nobody could be told: the command failed, or the address does not answer."""

@@ -1,4 +1,4 @@
-"""The whole report."""
+"""The whole report of a run; `html` and `section` serve other reports too."""
 
 from __future__ import annotations
 
@@ -26,28 +26,33 @@ def write(path: Path, report: RunReport) -> None:
 
 def render(report: RunReport) -> str:
     """The report as an HTML document with its pictures and style inside."""
+    return html(
+        report.title,
+        *_result(report),
+        *_training(report.training),
+        *_worst(report),
+        section("Recipe", element("pre", clean(report.recipe))),
+        section("Versions", tables.facts(report.versions.items())),
+    )
+
+
+def html(title: str, *content: Child) -> str:
+    """An HTML document that needs no other file."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", content=_POLICY, **{"http-equiv": "Content-Security-Policy"}),
-        element("title", report.title),
+        element("title", title),
         element("style", Path(__file__).with_name("style.css").read_text(encoding="utf-8")),
     )
-    body = element(
-        "body",
-        element("h1", report.title),
-        *_result(report),
-        *_training(report.training),
-        *_worst(report),
-        _section("Recipe", element("pre", clean(report.recipe))),
-        _section("Versions", tables.facts(report.versions.items())),
-    )
+    body = element("body", element("h1", title), *content)
     return document(element("html", head, body, lang="en"))
 
 
-def _section(title: str, *content: Child) -> Element:
+def section(title: str, *content: Child) -> Element:
+    """A part of the document, with its heading."""
     return element("section", element("h2", title), *content)
 
 
@@ -60,7 +65,7 @@ def _result(report: RunReport) -> list[Element]:
                 "bits per token": result.bits_per_token,
             }
             note = element("p", f"{result.tokens:,} tokens were predicted.", class_="faint")
-            return [_section("Test", tested, tables.figures(found, "sequences"), note)]
+            return [section("Test", tested, tables.figures(found, "sequences"), note)]
         case ClassificationResult() as result:
             found = {
                 "accuracy": result.accuracy,
@@ -68,10 +73,10 @@ def _result(report: RunReport) -> list[Element]:
                 "expected calibration error": result.ece,
             }
             return [
-                _section("Test", tested, tables.figures(found, "examples")),
-                _section("Calibration", calibration.draw(result.bins)),
-                _section("Confusion matrix", *confusion.draw(result)),
-                _section("Labels", *_absent(result), tables.classes(result.classes)),
+                section("Test", tested, tables.figures(found, "examples")),
+                section("Calibration", calibration.draw(result.bins)),
+                section("Confusion matrix", *confusion.draw(result)),
+                section("Labels", *_absent(result), tables.classes(result.classes)),
             ]
 
 
@@ -98,7 +103,7 @@ def _training(training: Training | None) -> list[Element]:
         ("skipped steps", f"{training.skipped_steps:,}"),
         ("epoch whose weights were kept", f"{training.best_epoch:,}"),
     ]
-    return [_section("Training", element("div", *curves, class_="curves"), tables.facts(known))]
+    return [section("Training", element("div", *curves, class_="curves"), tables.facts(known))]
 
 
 def _worst(report: RunReport) -> list[Element]:
@@ -110,4 +115,4 @@ def _worst(report: RunReport) -> list[Element]:
         shown = tables.hard_sequences(hard)
     else:
         shown = element("p", "Every answer was right.")
-    return [_section("Worst examples", shown)]
+    return [section("Worst examples", shown)]

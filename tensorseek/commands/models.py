@@ -1,4 +1,7 @@
-"""`tensorseek models | pin | rollback`: what is in the model repository, and what is served."""
+"""`tensorseek models | pin | rollback`: what is in the model repository, and what is served.
+
+`tensorseek models history` tells how it came there.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from bundle.repository import ModelRepository
@@ -14,13 +18,17 @@ from tensorseek.commands import example
 from tensorseek.commands.options import Json, Models
 
 app = typer.Typer()
+group = typer.Typer(invoke_without_command=True)
+app.add_typer(group, name="models", epilog=example("models --models models --json"))
 
 Name = Annotated[str, typer.Argument(help="A model's name.")]
 
 
-@app.command(epilog=example("models --models models --json"))
-def models(models: Models = Path("models"), as_json: Json = False) -> None:
+@group.callback()
+def models(context: typer.Context, models: Models = Path("models"), as_json: Json = False) -> None:
     """Lists models, versions, and which version is served."""
+    if context.invoked_subcommand is not None:
+        return
     repository = ModelRepository(models)
     rows = [_row(repository, name) for name in repository.names()]
     if as_json:
@@ -32,6 +40,27 @@ def models(models: Models = Path("models"), as_json: Json = False) -> None:
         typer.echo(f"{row.name}  versions {row.versions}  {served}  edge: {edge}")
     if not rows:
         typer.echo(f"no models in {models}; make one with: tensorseek quickstart")
+
+
+@group.command(epilog=example("models history movie-sentiment"))
+def history(name: Name, models: Models = Path("models"), as_json: Json = False) -> None:
+    """Tells what each refresh of a model came to, and why."""
+    from finetune.refresh.folder import RefreshFolder
+
+    ModelRepository(models).serving(name)  # an unknown model is an error, not an empty history
+    reports = [report for _, report in RefreshFolder(models, name).reports()]
+    if as_json:
+        typer.echo(msgspec.json.encode(reports).decode())
+        return
+    for report in reports:
+        result = (
+            f"version {report.version}" if report.version else f"version {report.champion} stays"
+        )
+        typer.echo(
+            f"{report.begun}  {report.verdict}  {result}  {'; '.join(report.reasons)}".rstrip()
+        )
+    if not reports:
+        typer.echo(f"{name}: was never refreshed; begin with: tensorseek refresh RECIPE")
 
 
 @app.command(epilog=example("pin movie-sentiment 1"))

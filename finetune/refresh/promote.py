@@ -1,0 +1,56 @@
+"""A challenger that passed becomes a version of the real repository, with its edge bundles."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from bundle import archive, manifest
+from bundle.errors import ManifestError
+from bundle.repository import EXTRA, ModelRepository, SavedBundle
+
+
+def published(repository: ModelRepository, staged: SavedBundle) -> SavedBundle | None:
+    """The version that was made by the same training as the staged one, if it is there."""
+    name, job = staged.manifest.name, staged.manifest.provenance.recipe_sha256
+    for version in reversed(repository.versions(name)):
+        found = repository.load(name, version, verify=False)
+        if found.manifest.provenance.recipe_sha256 == job:
+            return found
+    return None
+
+
+def promote(
+    repository: ModelRepository, staging: ModelRepository, staged: SavedBundle
+) -> SavedBundle:
+    """Publishes a staged version, and its edge bundles, unless they are there already."""
+    saved = published(repository, staged) or _copy(repository, staged)
+    for path in staging.edge_bundles(staged.manifest.name, staged.manifest.version):
+        _copy_edge(repository, saved, path)
+    return saved
+
+
+def _copy(repository: ModelRepository, staged: SavedBundle) -> SavedBundle:
+    with repository.staging() as folder:
+        shutil.copytree(staged.path, folder, dirs_exist_ok=True)
+        (folder / EXTRA / manifest.FILE_NAME).unlink()
+        return repository.publish(folder, staged.manifest)
+
+
+def _copy_edge(repository: ModelRepository, saved: SavedBundle, path: Path) -> None:
+    files = archive.unpack(path)
+    described = manifest.decode(files.pop(manifest.FILE_NAME), str(path))
+    if described.edge is None:
+        raise ManifestError(f"{path}: is no edge bundle; remove it")
+    # Of the version it belongs to now, but for the recipe, which holds the gates it passed.
+    provenance = msgspec.structs.replace(
+        saved.manifest.provenance, recipe=described.provenance.recipe
+    )
+    draft = msgspec.structs.replace(
+        described, version=saved.manifest.version, provenance=provenance
+    )
+    target = repository.edge_path(draft.name, draft.version, described.edge.profile)
+    if not target.exists():
+        repository.publish_edge(draft, files)
