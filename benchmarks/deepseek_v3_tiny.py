@@ -2,8 +2,9 @@
 
 command   TENSORSEEK_DATA=<folder> make bench-deepseek-v3-tiny
 machine   2 cores, no GPU
-date      to be run
-result    to be run
+date      2026-11-25
+result    perplexity 34.5, bits_per_byte 2.29, max_violation at most 0.01, train_s 832 (of 3,263
+          blocks of 128 tokens, 6 epochs; other work shared the machine)
 
     perplexity      of the test part's tokens
     bits_per_byte   the same without the vocabulary: log2 of the perplexity, times tokens a byte

@@ -292,7 +292,7 @@ class Recipe(Section):
     def identity(self, base_model_sha256: str, data_sha256: str) -> str:
         """SHA-256 of the training: the same weights, data and settings, wherever they lie.
 
-        Gates, logs, edge profiles and refreshes are no part of it: changing them trains nothing again.
+        Gates, logs, edge profiles and refreshes are no part: changing them trains nothing again.
         """
         beside = {"checkpoint", "edge", "evaluation", "logging", "refresh"}
         content = self.model_dump(mode="json", exclude=beside)

@@ -102,7 +102,7 @@ class Decoder(tf_keras.layers.Layer):  # type: ignore[misc]
             input_ids: int32 [B, T].
             attention_mask: int32 [B, T]: 0 for padding, on either side; see `visible`.
         """
-        positions = visible.positions(attention_mask)
+        positions = visible.positions(attention_mask, long_attention.LONGEST)
         readable = _readable(attention_mask, may_be_long=False)
         x = self.embed_tokens(input_ids)
         for block in self.layers:

@@ -19,17 +19,25 @@ from typing import Any
 import tensorflow as tf
 
 
-def positions(attention_mask: Any) -> Any:
+def positions(attention_mask: Any, longest: int) -> Any:
     """The place of each token in its own text, from 0: int32 [B, T].
 
     Args:
         attention_mask: int32 [B, T]: 0 for padding, otherwise the number of the token's text;
-            numbers rise from left to right.
+            numbers rise from left to right, and padding lies on either side of all texts.
+        longest: rows of more tokens take no table of [B, T, T]; a device's runtime can't search.
     """
     is_text = attention_mask > 0
-    earlier = is_text[:, None, :] & (attention_mask[:, None, :] < attention_mask[:, :, None])
-    before = tf.reduce_sum(tf.cast(earlier, tf.int32), axis=-1)  # tokens of the texts before it
-    return tf.maximum(tf.cumsum(tf.cast(is_text, tf.int32), axis=1) - 1 - before, 0)
+    place = tf.cumsum(tf.cast(is_text, tf.int32), axis=1)
+    if (attention_mask.shape[1] or 0) > longest:
+        after = ~is_text & (place > 0)
+        rising = tf.where(after, attention_mask.dtype.max, attention_mask)
+        left = tf.reduce_sum(tf.cast(place == 0, tf.int32), axis=1, keepdims=True)
+        before = tf.searchsorted(rising, attention_mask) - left
+    else:
+        earlier = is_text[:, None, :] & (attention_mask[:, None, :] < attention_mask[:, :, None])
+        before = tf.reduce_sum(tf.cast(earlier, tf.int32), axis=-1)
+    return tf.where(is_text, place - 1 - before, 0)
 
 
 def causal(attention_mask: Any) -> Any:

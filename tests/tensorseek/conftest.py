@@ -23,9 +23,10 @@ def check_parses() -> Callable[[list[str]], None]:
     """Raises click's usage error unless the command line takes the arguments."""
 
     def check(arguments: list[str]) -> None:
-        command = typer.main.get_command(cli.app)
-        while hasattr(command, "commands"):
+        command: Any = typer.main.get_command(cli.app).commands[arguments.pop(0)]
+        while arguments and arguments[0] in getattr(command, "commands", {}):
             command = command.commands[arguments.pop(0)]
+        assert getattr(command, "invoke_without_command", True), "names no command"
         assert command.make_context("tensorseek", arguments).params
 
     return check

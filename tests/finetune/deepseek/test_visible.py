@@ -19,11 +19,17 @@ def row(*mask: int) -> Any:
     return tf.constant([mask], tf.int32)
 
 
-def test_positions_count_from_the_first_token_of_each_text() -> None:
-    assert visible.positions(row(1, 1, 1)).numpy().tolist() == [[0, 1, 2]]
-    assert visible.positions(row(0, 0, 1, 1)).numpy().tolist() == [[0, 0, 0, 1]]
-    assert visible.positions(row(1, 1, 1, 2, 2, 3)).numpy().tolist() == [[0, 1, 2, 0, 1, 0]]
-    assert visible.positions(row(0, 1, 2, 2, 0)).numpy()[0, :4].tolist() == [0, 0, 0, 1]
+@pytest.mark.parametrize("longest", [2, 1024])  # searched, and by the table
+def test_positions_count_from_the_first_token_of_each_text(longest: int) -> None:
+    for mask, expected in (
+        ([1, 1, 1], [0, 1, 2]),
+        ([0, 0, 1, 1], [0, 0, 0, 1]),
+        ([1, 1, 1, 2, 2, 3], [0, 1, 2, 0, 1, 0]),
+        ([0, 1, 2, 2, 0], [0, 0, 0, 1, 0]),
+        ([0, 0, 0], [0, 0, 0]),
+    ):
+        found = visible.positions(tf.constant([mask, mask], tf.int32), longest)
+        assert found.numpy().tolist() == [expected, expected]
 
 
 def test_each_token_reads_its_own_text_up_to_itself() -> None:
