@@ -42,10 +42,10 @@ import random
 import statistics
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
+from benchmarks import torch_environment
 from benchmarks.speed_job import Job
 from bundle import atomic
 from finetune.progress import Progress
@@ -53,8 +53,6 @@ from tensorseek import quickstart
 from tensorseek.progress import TerminalProgress
 
 _OUT = Path("build", "train-speed")
-_TORCH = Path("build", "torch-venv")
-_PINS = ("torch==2.13.0", "transformers==4.54.1", "accelerate==1.15.0", "numpy==2.4.6")
 _ROUNDS = 3
 _EXAMPLES = 1536  # of an epoch of a round
 _DEV = 64
@@ -67,7 +65,7 @@ def main() -> None:
     """Measures, and prints one JSON line."""
     progress = TerminalProgress()
     jobs = _jobs(progress)
-    _install_torch(progress)
+    torch_environment.install(progress)
     runs: dict[str, list[Run]] = {name: [] for name in jobs}
     for _ in range(_ROUNDS):
         for name, job in jobs.items():
@@ -142,23 +140,10 @@ def _whole(job: Job) -> Job:
     return dataclasses.replace(job, **paths)
 
 
-def _install_torch(progress: Progress) -> None:
-    """PyTorch is no dependency of ours: it gets an environment of its own."""
-    done = _TORCH / ".installed"
-    pins = "\n".join(_PINS)
-    if done.is_file() and done.read_text() == pins:
-        return
-    with progress.timed("install PyTorch", expected_s=120):
-        venv.create(_TORCH, with_pip=True, clear=True)
-        pip = [str(_TORCH / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *_PINS], check=True)
-    done.write_text(pins)
-
-
 def _run(job: Job) -> Run:
     if job.contender == "pytorch":
         script = Path(__file__).with_name("speed_pytorch.py")
-        command = [str(_TORCH / "bin" / "python"), str(script)]
+        command = [str(torch_environment.PYTHON), str(script)]
     else:
         command = [sys.executable, "-m", "benchmarks.speed_tensorflow"]
     done = subprocess.run([*command, job.to_json()], capture_output=True, text=True, check=False)
