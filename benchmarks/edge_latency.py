@@ -3,6 +3,8 @@
 command   make bench-edge-latency      (trains the quickstart's model unless it is there, and
                                        fetches PyTorch on its first run)
 
+The converted files are kept in build/edge-latency: remove it to have them made again.
+
 One sentence at a time, of 16, 32, 64 and 128 tokens, on one thread and on two. Rounds alternate
 between the contenders, so that a drift of the machine meets all alike. ONNX Runtime's model is the
 file of `tensorseek export --onnx`, and the same quantized by its own `quantize_dynamic` with a
@@ -37,14 +39,13 @@ from ai_edge_litert.interpreter import Interpreter
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from benchmarks import edge_latency_pytorch_weights, torch_environment
+from benchmarks import edge_latency_pytorch_weights, edge_models, torch_environment
+from bundle import archive, atomic
 from bundle.repository import SavedBundle
-from finetune import pipeline
 from finetune.export import candidate, inference_graph, onnx, search, tflite
 from finetune.export.candidate import Candidate
 from finetune.export.search import StaticProfile
 from finetune.progress import Progress
-from tensorseek import quickstart
 from tensorseek.progress import TerminalProgress
 
 _LENGTHS = (16, 32, 64, 128)
@@ -60,13 +61,11 @@ def main() -> None:
     """Measures, and prints one JSON line."""
     progress = TerminalProgress()
     torch_environment.install(progress)
-    recipe = quickstart.movie_sentiment(Path("data"), progress)
-    outcome = pipeline.run(recipe, models=Path("models"), runs=Path("runs"), progress=progress)
-    saved = _at_lengths(outcome.saved)
+    saved = _at_lengths(edge_models.movies(progress)[1])
     trained = candidate.of_version(saved, progress)
-    files = _quantized(trained, progress)
+    files = _kept("ours", lambda: _quantized(trained, progress))
     weights = edge_latency_pytorch_weights.write(trained.model.model, _OUT / "pytorch")
-    sessions = _onnx(saved, progress)
+    sessions = _kept("onnxruntime", lambda: _onnx(saved, progress))
     figures: dict[str, float] = {}
     for threads in _THREADS:
         with PyTorch(weights, threads) as pytorch:
@@ -95,6 +94,14 @@ def _quantized(trained: Candidate, progress: Progress) -> dict[str, bytes]:
     for profile in get_args(StaticProfile):
         files[profile] = search.search(trained, profile, progress).model
     return {f"ours_{name}": content for name, content in files.items()}
+
+
+def _kept(kind: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    """Files that take minutes to make, kept so that only the timing needs an idle machine."""
+    path = _OUT / f"{kind}.zip"
+    if not path.is_file():
+        atomic.write_bytes(path, archive.pack(make()))
+    return archive.unpack(path)
 
 
 def _onnx(saved: SavedBundle, progress: Progress) -> dict[str, bytes]:

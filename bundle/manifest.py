@@ -149,7 +149,8 @@ Preprocess = TextPreprocess | ImagePreprocess
 class Generation(Record, frozen=True, kw_only=True):
     """What a caller must know to have texts written; only for models that can.
 
-    They have the signatures `generate`, `prefill` and `decode`.
+    A SavedModel has the signatures `generate`, `prefill` and `decode`, an edge bundle
+    `prefill_<T>` of each bucket and `decode`.
     """
 
     positions: int  # the most tokens of prompt and answer together

@@ -15,6 +15,7 @@ from bundle.errors import IntegrityError, ManifestError, SignatureError
 from bundle.manifest import EDGE_MODEL_FILE, EdgeModel, Manifest
 from bundle.preprocess import Preprocessor
 from bundle.signing import Signature, SigningKey, Trusted
+from edge.writer import vocabulary
 
 MAX_BYTES = 1 << 30  # more than any model that a phone should load
 
@@ -32,6 +33,7 @@ class EdgePackage:
     model: bytes | Path
     preprocessor: Preprocessor
     golden: golden.Golden
+    assets: Mapping[str, bytes]  # the preprocessor's files
 
 
 def read(path: Path, trusted: Trusted | None = None) -> EdgePackage:
@@ -96,10 +98,13 @@ def _open(
         if name not in found.files:
             raise ManifestError(f"{path}: its manifest lists no {name}; publish it again")
     examples = golden.decode(files[golden.FILE_NAME], f"{path}:{golden.FILE_NAME}")
-    if any(len(row) != len(found.labels) for row in examples.logits):
+    outcomes, kind = len(found.labels), "labels"
+    if found.generation is not None:
+        outcomes, kind = vocabulary(found, str(path)), "tokens"
+    if any(len(row) != outcomes for row in examples.logits):
         raise ManifestError(
             f"{path}:{golden.FILE_NAME}: an answer has not one logit for each of the "
-            f"{len(found.labels)} labels; publish it again"
+            f"{outcomes} {kind}; publish it again"
         )
     return EdgePackage(
         path=path,
@@ -108,6 +113,7 @@ def _open(
         model=model,
         preprocessor=preprocess.create(found.preprocess, files.__getitem__),
         golden=examples,
+        assets={name: files[name] for name in found.preprocess.files},
     )
 
 

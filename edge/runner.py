@@ -1,13 +1,14 @@
-"""Text or picture in, labels with scores out, on the device.
+"""Text or picture in, labels with scores out, on the device; or a prompt in, and text out.
 
 open ─► hashes ─► runtime new enough? ─► load ─► golden inputs answered as published? ─► ready
 
 predict("a fine film") ─► ids ─► bucket 16 ─► signature tokens_16 ─► logits ─► labels
+generate("Once upon")  ─► ids ─► see `writer` ─► "Once", " upon", …
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle import golden
-from bundle.errors import ManifestError
+from bundle.errors import InputError, ManifestError
 from bundle.manifest import Manifest, Signature
 from bundle.postprocess import LabelScore, rank_labels, real
 from bundle.preprocess import ImagePreprocessor, Raw, Tensors
@@ -24,6 +25,8 @@ from bundle.signing import Trusted
 from edge import package, runtime
 from edge.package import EdgePackage
 from edge.runtime import Run, Runtime
+from edge.sampling import Sampling
+from edge.writer import Writer
 
 Shape = tuple[int | None, ...]
 
@@ -62,7 +65,12 @@ class EdgeRunner:
         found.check(opened.edge)
         loaded = found.load(opened.model, threads)
         self.delegated_parts = loaded.delegated_parts
-        self._runs = _by_shape(opened, loaded.signature)
+        signatures = self.manifest.signatures
+        self._runs = {
+            name: _real(loaded.signature(name), spec) for name, spec in signatures.items()
+        }
+        self._writer = _writer(opened, self._runs)
+        self._names = {} if self._writer else _by_shape(opened)
         # A runtime may lack a kernel and answer wrongly without an error: only this shows it.
         difference = golden.check(opened.golden, self.logits, str(opened.path))
         self.verification = Verification(
@@ -88,20 +96,31 @@ class EdgeRunner:
     def logits(self, raw: Raw) -> NDArray[np.float32]:
         """The model's answer to one text, or one encoded picture: float32 [C].
 
+        Of a language model, it is of the token that follows the text.
+
         Raises:
             InputError: it is empty, too large, or not what the model takes.
         """
-        return self.answer(self._preprocessor([raw]))
+        if self._writer is None or isinstance(self._preprocessor, ImagePreprocessor):
+            return self.answer(self._preprocessor([raw]))
+        self._preprocessor.check(raw)
+        return self._writer.logits(self._preprocessor.encode([str(raw)])[0].tolist())
 
     def answer(self, tensors: Tensors) -> NDArray[np.float32]:
         """The model's answer to one example's tensors, of one of its shapes: float32 [C]."""
-        outputs = self._runs[next(iter(tensors.values())).shape](tensors)
+        outputs = self.run(self._names[next(iter(tensors.values())).shape], tensors)
         if "logits" not in outputs:
             raise ManifestError(f"{self._path}: the model gives {sorted(outputs)}, not logits")
         return np.asarray(outputs["logits"][0], np.float32)
 
+    def run(self, signature: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
+        """What one of the model's signatures gives for its tensors."""
+        return self._runs[signature](tensors)
+
     def examples(self) -> dict[str, Tensors]:
         """Inputs for every signature, made of the golden ones and as long as it takes."""
+        if self._writer is not None:
+            return dict(self._writer.examples())
         if isinstance(self._preprocessor, ImagePreprocessor):
             return dict.fromkeys(
                 self.manifest.signatures, self._preprocessor(self._golden.images[:1])
@@ -117,22 +136,48 @@ class EdgeRunner:
         """Every label with its probability, the most probable first.
 
         Raises:
-            InputError: see `logits`.
+            InputError: see `logits`; or the model is none that classifies.
         """
+        if self._writer is not None:
+            raise InputError("text", "can't be classified: this model writes; use generate")
         return rank_labels(self.logits(raw)[None], self.manifest.labels)[0]
 
+    def generate(self, prompt: str, **settings: Any) -> Iterator[str]:
+        """Writes on from a prompt: pieces of text, as they come.
 
-def _by_shape(opened: EdgePackage, signature: Callable[[str], Run]) -> dict[Shape, Run]:
+        Args:
+            settings: see `Sampling`; such as `max_new_tokens=64, temperature=0.8, seed=7`.
+
+        Raises:
+            InputError: the prompt or a setting breaks a limit; or the model is none that writes.
+        """
+        if self._writer is None or isinstance(self._preprocessor, ImagePreprocessor):
+            raise InputError("prompt", "can't be continued: this model classifies; use predict")
+        self._preprocessor.check(prompt)
+        return self._writer.write(prompt, Sampling(**settings))
+
+
+def _writer(opened: EdgePackage, runs: dict[str, Run]) -> Writer | None:
+    """What writes with the model, if it can."""
+    if opened.manifest.generation is None:
+        return None
+    try:
+        return Writer(opened.manifest, opened.assets, runs)
+    except ManifestError as error:
+        raise ManifestError(f"{opened.path}: {error}") from error
+
+
+def _by_shape(opened: EdgePackage) -> dict[Shape, str]:
     """Shape of the inputs → the signature that takes them."""
-    runs = {}
+    names = {}
     for name, spec in opened.manifest.signatures.items():
         shapes = {tensor.shape for tensor in spec.inputs}
         if len(shapes) == 1:
-            runs[shapes.pop()] = _real(signature(name), spec)
+            names[shapes.pop()] = name
     for name, shape in opened.manifest.preprocess.variants.items():
-        if (1, *shape) not in runs:
+        if (1, *shape) not in names:
             raise ManifestError(f"{opened.path}: has no signature {name} for inputs {[1, *shape]}")
-    return runs
+    return names
 
 
 def _real(run: Run, signature: Signature) -> Run:

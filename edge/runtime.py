@@ -53,7 +53,8 @@ class Runtime:
         if self.name == "tflite-runtime" and _numbers(self.version) < _numbers(edge.min_runtime):
             raise RuntimeUnfit(
                 f"{self.name} {self.version} is too old: this {edge.profile} model needs ops of "
-                f"TFLite {edge.min_runtime}. Install ai-edge-litert, or use a float32 bundle."
+                f"TFLite {edge.min_runtime}. Install ai-edge-litert, or use a float32 or "
+                "full_int8 bundle."
             )
 
     def load(self, model: bytes | Path, threads: int) -> Loaded:

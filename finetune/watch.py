@@ -1,11 +1,13 @@
-"""What TensorBoard shows of a training: `tensorboard --logdir runs`.
+"""What TensorBoard shows of a training: `tensorboard --logdir runs`; and `logs/curve.jsonl`.
 
+The latter holds what a page without TensorFlow draws: step, loss and rate, or a dev score, a line.
 Gradients are measured in the step itself, after they were unscaled and summed over all replicas
 and before they are clipped: a callback could not see them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,8 @@ import tensorflow as tf
 from finetune import optimizer as optimizers
 from finetune.recipe import Logging
 from finetune.step import Outcome
+
+CURVE = "curve.jsonl"
 
 
 class Watch:
@@ -66,6 +70,8 @@ class Watch:
         }
         if optimizers.scales(self._optimizer):
             scalars["gradient/loss_scale"] = self._optimizer.loss_scale
+        rate = scalars["train/learning_rate"]
+        self._note(step=number, loss=float(outcome.loss), learning_rate=rate)
         with self._writer.as_default(step=number):
             for name, value in (scalars | _of_experts(outcome)).items():
                 tf.summary.scalar(name, value)
@@ -85,6 +91,7 @@ class Watch:
 
     def epoch(self, number: int, score: float) -> None:
         """Writes what is measured once an epoch, after step `number`."""
+        self._note(step=number, dev_score=score)
         with self._writer.as_default(step=number):
             tf.summary.scalar("dev/score", score)
             if self._settings.histograms:
@@ -92,6 +99,13 @@ class Watch:
                     self._names, self._model.trainable_variables, strict=True
                 ):
                     tf.summary.histogram(f"weights/{name}", variable)
+
+    def _note(self, **row: float) -> None:
+        if self._folder is None:
+            return
+        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+        with (self._folder / "logs" / CURVE).open("a") as file:
+            file.write(f"{json.dumps(row)}\n")
 
     def _profile(self, number: int) -> None:
         """Profiles from the end of the step before the first to the end of the last."""

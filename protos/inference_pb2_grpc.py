@@ -39,6 +39,11 @@ class InferenceStub:
                 request_serializer=protos_dot_inference__pb2.PredictRequest.SerializeToString,
                 response_deserializer=protos_dot_inference__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.PredictStream = channel.stream_stream(
+                '/tensorseek.v1.Inference/PredictStream',
+                request_serializer=protos_dot_inference__pb2.PredictRequest.SerializeToString,
+                response_deserializer=protos_dot_inference__pb2.PredictResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/tensorseek.v1.Inference/Generate',
                 request_serializer=protos_dot_inference__pb2.GenerateRequest.SerializeToString,
@@ -61,6 +66,14 @@ class InferenceServicer:
 
     def Predict(self, request, context):
         """Answers 1..N inputs with one result each, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictStream(self, request_iterator, context):
+        """Answers any number of requests, each as Predict would, in order. A request whose every input is
+        wrong does not end the stream: each input has its error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,6 +105,11 @@ def add_InferenceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Predict': grpc.unary_unary_rpc_method_handler(
                     servicer.Predict,
+                    request_deserializer=protos_dot_inference__pb2.PredictRequest.FromString,
+                    response_serializer=protos_dot_inference__pb2.PredictResponse.SerializeToString,
+            ),
+            'PredictStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.PredictStream,
                     request_deserializer=protos_dot_inference__pb2.PredictRequest.FromString,
                     response_serializer=protos_dot_inference__pb2.PredictResponse.SerializeToString,
             ),
@@ -136,6 +154,33 @@ class Inference:
             request,
             target,
             '/tensorseek.v1.Inference/Predict',
+            protos_dot_inference__pb2.PredictRequest.SerializeToString,
+            protos_dot_inference__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tensorseek.v1.Inference/PredictStream',
             protos_dot_inference__pb2.PredictRequest.SerializeToString,
             protos_dot_inference__pb2.PredictResponse.FromString,
             options,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10protos/tfs.proto\x12\x0etensorseek.tfs\"~\n\x10TensorShapeProto\x12\x31\n\x03\x64im\x18\x02 \x03(\x0b\x32$.tensorseek.tfs.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xb9\x02\n\x0bTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.tensorseek.tfs.DataType\x12\x36\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32 .tensorseek.tfs.TensorShapeProto\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x15\n\tfloat_val\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x16\n\ndouble_val\x18\x06 \x03(\x01\x42\x02\x10\x01\x12\x13\n\x07int_val\x18\x07 \x03(\x05\x42\x02\x10\x01\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x15\n\tint64_val\x18\n \x03(\x03\x42\x02\x10\x01\x12\x14\n\x08\x62ool_val\x18\x0b \x03(\x08\x42\x02\x10\x01\x12\x14\n\x08half_val\x18\r \x03(\x05\x42\x02\x10\x01\"\x1b\n\nInt64Value\x12\r\n\x05value\x18\x01 \x01(\x03\"\x8b\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1a.tensorseek.tfs.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xde\x01\n\x0ePredictRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.tensorseek.tfs.ModelSpec\x12:\n\x06inputs\x18\x02 \x03(\x0b\x32*.tensorseek.tfs.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aJ\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.tensorseek.tfs.TensorProto:\x02\x38\x01\"\xcc\x01\n\x0fPredictResponse\x12=\n\x07outputs\x18\x01 \x03(\x0b\x32,.tensorseek.tfs.PredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.tensorseek.tfs.ModelSpec\x1aK\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.tensorseek.tfs.TensorProto:\x02\x38\x01\"F\n\x15GetModelStatusRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.tensorseek.tfs.ModelSpec\"8\n\x0bStatusProto\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t\"\xe0\x01\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x37\n\x05state\x18\x02 \x01(\x0e\x32(.tensorseek.tfs.ModelVersionStatus.State\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x1b.tensorseek.tfs.StatusProto\"S\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05START\x10\n\x12\x0b\n\x07LOADING\x10\x14\x12\r\n\tAVAILABLE\x10\x1e\x12\r\n\tUNLOADING\x10(\x12\x07\n\x03\x45ND\x10\x32\"Z\n\x16GetModelStatusResponse\x12@\n\x14model_version_status\x18\x01 \x03(\x0b\x32\".tensorseek.tfs.ModelVersionStatus*\xa5\x01\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\r\n\tDT_DOUBLE\x10\x02\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\x0c\n\x08\x44T_UINT8\x10\x04\x12\x0c\n\x08\x44T_INT16\x10\x05\x12\x0b\n\x07\x44T_INT8\x10\x06\x12\r\n\tDT_STRING\x10\x07\x12\x0c\n\x08\x44T_INT64\x10\t\x12\x0b\n\x07\x44T_BOOL\x10\n\x12\x0b\n\x07\x44T_HALF\x10\x13\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10protos/tfs.proto\x12\x0etensorseek.tfs\"~\n\x10TensorShapeProto\x12\x31\n\x03\x64im\x18\x02 \x03(\x0b\x32$.tensorseek.tfs.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xe9\x02\n\x0bTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.tensorseek.tfs.DataType\x12\x36\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32 .tensorseek.tfs.TensorShapeProto\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x15\n\tfloat_val\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x16\n\ndouble_val\x18\x06 \x03(\x01\x42\x02\x10\x01\x12\x13\n\x07int_val\x18\x07 \x03(\x05\x42\x02\x10\x01\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x15\n\tint64_val\x18\n \x03(\x03\x42\x02\x10\x01\x12\x14\n\x08\x62ool_val\x18\x0b \x03(\x08\x42\x02\x10\x01\x12\x14\n\x08half_val\x18\r \x03(\x05\x42\x02\x10\x01\x12\x16\n\nuint32_val\x18\x10 \x03(\rB\x02\x10\x01\x12\x16\n\nuint64_val\x18\x11 \x03(\x04\x42\x02\x10\x01\"\x1b\n\nInt64Value\x12\r\n\x05value\x18\x01 \x01(\x03\"\x8b\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1a.tensorseek.tfs.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xde\x01\n\x0ePredictRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.tensorseek.tfs.ModelSpec\x12:\n\x06inputs\x18\x02 \x03(\x0b\x32*.tensorseek.tfs.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aJ\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.tensorseek.tfs.TensorProto:\x02\x38\x01\"\xcc\x01\n\x0fPredictResponse\x12=\n\x07outputs\x18\x01 \x03(\x0b\x32,.tensorseek.tfs.PredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.tensorseek.tfs.ModelSpec\x1aK\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.tensorseek.tfs.TensorProto:\x02\x38\x01\"F\n\x15GetModelStatusRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.tensorseek.tfs.ModelSpec\"8\n\x0bStatusProto\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t\"\xe0\x01\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x37\n\x05state\x18\x02 \x01(\x0e\x32(.tensorseek.tfs.ModelVersionStatus.State\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x1b.tensorseek.tfs.StatusProto\"S\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05START\x10\n\x12\x0b\n\x07LOADING\x10\x14\x12\r\n\tAVAILABLE\x10\x1e\x12\r\n\tUNLOADING\x10(\x12\x07\n\x03\x45ND\x10\x32\"Z\n\x16GetModelStatusResponse\x12@\n\x14model_version_status\x18\x01 \x03(\x0b\x32\".tensorseek.tfs.ModelVersionStatus\"\x1c\n\x0bStringValue\x12\r\n\x05value\x18\x01 \x01(\t\"\x1a\n\tBoolValue\x12\r\n\x05value\x18\x01 \x01(\x08\"\xea\x03\n\x12\x42\x61tchingParameters\x12\x32\n\x0emax_batch_size\x18\x01 \x01(\x0b\x32\x1a.tensorseek.tfs.Int64Value\x12\x38\n\x14\x62\x61tch_timeout_micros\x18\x02 \x01(\x0b\x32\x1a.tensorseek.tfs.Int64Value\x12\x38\n\x14max_enqueued_batches\x18\x03 \x01(\x0b\x32\x1a.tensorseek.tfs.Int64Value\x12\x35\n\x11num_batch_threads\x18\x04 \x01(\x0b\x32\x1a.tensorseek.tfs.Int64Value\x12\x35\n\x10thread_pool_name\x18\x05 \x01(\x0b\x32\x1b.tensorseek.tfs.StringValue\x12\x1b\n\x13\x61llowed_batch_sizes\x18\x06 \x03(\x03\x12\"\n\x1apad_variable_length_inputs\x18\x07 \x01(\x08\x12?\n\x1c\x65nable_large_batch_splitting\x18\x08 \x01(\x0b\x32\x19.tensorseek.tfs.BoolValue\x12<\n\x18max_execution_batch_size\x18\t \x01(\x0b\x32\x1a.tensorseek.tfs.Int64Value\"0\n\x10PrometheusConfig\x12\x0e\n\x06\x65nable\x18\x01 \x01(\x08\x12\x0c\n\x04path\x18\x02 \x01(\t\"O\n\x10MonitoringConfig\x12;\n\x11prometheus_config\x18\x01 \x01(\x0b\x32 .tensorseek.tfs.PrometheusConfig\"^\n\tSSLConfig\x12\x12\n\nserver_key\x18\x01 \x01(\t\x12\x13\n\x0bserver_cert\x18\x02 \x01(\t\x12\x11\n\tcustom_ca\x18\x03 \x01(\t\x12\x15\n\rclient_verify\x18\x04 \x01(\x08*\xd2\x01\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\r\n\tDT_DOUBLE\x10\x02\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\x0c\n\x08\x44T_UINT8\x10\x04\x12\x0c\n\x08\x44T_INT16\x10\x05\x12\x0b\n\x07\x44T_INT8\x10\x06\x12\r\n\tDT_STRING\x10\x07\x12\x0c\n\x08\x44T_INT64\x10\t\x12\x0b\n\x07\x44T_BOOL\x10\n\x12\r\n\tDT_UINT16\x10\x11\x12\x0b\n\x07\x44T_HALF\x10\x13\x12\r\n\tDT_UINT32\x10\x16\x12\r\n\tDT_UINT64\x10\x17\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,38 +43,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORPROTO'].fields_by_name['bool_val']._serialized_options = b'\020\001'
   _globals['_TENSORPROTO'].fields_by_name['half_val']._loaded_options = None
   _globals['_TENSORPROTO'].fields_by_name['half_val']._serialized_options = b'\020\001'
+  _globals['_TENSORPROTO'].fields_by_name['uint32_val']._loaded_options = None
+  _globals['_TENSORPROTO'].fields_by_name['uint32_val']._serialized_options = b'\020\001'
+  _globals['_TENSORPROTO'].fields_by_name['uint64_val']._loaded_options = None
+  _globals['_TENSORPROTO'].fields_by_name['uint64_val']._serialized_options = b'\020\001'
   _globals['_PREDICTREQUEST_INPUTSENTRY']._loaded_options = None
   _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1533
-  _globals['_DATATYPE']._serialized_end=1698
+  _globals['_DATATYPE']._serialized_start=2359
+  _globals['_DATATYPE']._serialized_end=2569
   _globals['_TENSORSHAPEPROTO']._serialized_start=36
   _globals['_TENSORSHAPEPROTO']._serialized_end=162
   _globals['_TENSORSHAPEPROTO_DIM']._serialized_start=129
   _globals['_TENSORSHAPEPROTO_DIM']._serialized_end=162
   _globals['_TENSORPROTO']._serialized_start=165
-  _globals['_TENSORPROTO']._serialized_end=478
-  _globals['_INT64VALUE']._serialized_start=480
-  _globals['_INT64VALUE']._serialized_end=507
-  _globals['_MODELSPEC']._serialized_start=510
-  _globals['_MODELSPEC']._serialized_end=649
-  _globals['_PREDICTREQUEST']._serialized_start=652
-  _globals['_PREDICTREQUEST']._serialized_end=874
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=800
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=874
-  _globals['_PREDICTRESPONSE']._serialized_start=877
-  _globals['_PREDICTRESPONSE']._serialized_end=1081
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=1006
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1081
-  _globals['_GETMODELSTATUSREQUEST']._serialized_start=1083
-  _globals['_GETMODELSTATUSREQUEST']._serialized_end=1153
-  _globals['_STATUSPROTO']._serialized_start=1155
-  _globals['_STATUSPROTO']._serialized_end=1211
-  _globals['_MODELVERSIONSTATUS']._serialized_start=1214
-  _globals['_MODELVERSIONSTATUS']._serialized_end=1438
-  _globals['_MODELVERSIONSTATUS_STATE']._serialized_start=1355
-  _globals['_MODELVERSIONSTATUS_STATE']._serialized_end=1438
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=1440
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=1530
+  _globals['_TENSORPROTO']._serialized_end=526
+  _globals['_INT64VALUE']._serialized_start=528
+  _globals['_INT64VALUE']._serialized_end=555
+  _globals['_MODELSPEC']._serialized_start=558
+  _globals['_MODELSPEC']._serialized_end=697
+  _globals['_PREDICTREQUEST']._serialized_start=700
+  _globals['_PREDICTREQUEST']._serialized_end=922
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=848
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=922
+  _globals['_PREDICTRESPONSE']._serialized_start=925
+  _globals['_PREDICTRESPONSE']._serialized_end=1129
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=1054
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1129
+  _globals['_GETMODELSTATUSREQUEST']._serialized_start=1131
+  _globals['_GETMODELSTATUSREQUEST']._serialized_end=1201
+  _globals['_STATUSPROTO']._serialized_start=1203
+  _globals['_STATUSPROTO']._serialized_end=1259
+  _globals['_MODELVERSIONSTATUS']._serialized_start=1262
+  _globals['_MODELVERSIONSTATUS']._serialized_end=1486
+  _globals['_MODELVERSIONSTATUS_STATE']._serialized_start=1403
+  _globals['_MODELVERSIONSTATUS_STATE']._serialized_end=1486
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=1488
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=1578
+  _globals['_STRINGVALUE']._serialized_start=1580
+  _globals['_STRINGVALUE']._serialized_end=1608
+  _globals['_BOOLVALUE']._serialized_start=1610
+  _globals['_BOOLVALUE']._serialized_end=1636
+  _globals['_BATCHINGPARAMETERS']._serialized_start=1639
+  _globals['_BATCHINGPARAMETERS']._serialized_end=2129
+  _globals['_PROMETHEUSCONFIG']._serialized_start=2131
+  _globals['_PROMETHEUSCONFIG']._serialized_end=2179
+  _globals['_MONITORINGCONFIG']._serialized_start=2181
+  _globals['_MONITORINGCONFIG']._serialized_end=2260
+  _globals['_SSLCONFIG']._serialized_start=2262
+  _globals['_SSLCONFIG']._serialized_end=2356
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,8 @@
 
 ServingError
   x InvalidArgument     the request breaks a rule; names the field
+  x Unauthenticated     no key, or one that is unknown
+  x Forbidden           the key is not for this
   x UnknownModel        no such model, version or signature
   x LimitExceeded       a size, a queue or a concurrency limit
   x BackendUnavailable  no backend can answer now
@@ -35,12 +37,28 @@ class InvalidArgument(ServingError):
         self.problem = problem
 
 
+class Unauthenticated(ServingError):
+    """The caller has no key, or one that is unknown."""
+
+
+class Forbidden(ServingError):
+    """The caller's key is not for what it asks."""
+
+
 class UnknownModel(ServingError):
     """The model, the version or the signature is not there."""
 
 
 class LimitExceeded(ServingError):
-    """A limit of the server is reached; the message names it and its value."""
+    """A limit of the server is reached; the message names it and its value.
+
+    Args:
+        retry_after_s: when the same call may go through; None if never.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BackendUnavailable(ServingError):
@@ -62,6 +80,8 @@ class ConfigError(ServingError):
 # The first class an error is an instance of decides, so subclasses stand before their bases.
 STATUS: dict[type[Exception], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     UnknownModel: grpc.StatusCode.NOT_FOUND,
     LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     BackendUnavailable: grpc.StatusCode.UNAVAILABLE,

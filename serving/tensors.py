@@ -33,11 +33,11 @@ class _Kind:
 
     dtype: np.dtype[Any]  # little-endian
     tfs: tfs_pb2.DataType
-    own: inference_pb2.DType
+    own: inference_pb2.DType | None  # None: our own API has no such numbers
     values: str  # the field of TensorProto that lists single values
 
 
-def _kind(dtype: str, tfs: tfs_pb2.DataType, own: inference_pb2.DType, values: str) -> _Kind:
+def _kind(dtype: str, tfs: tfs_pb2.DataType, own: inference_pb2.DType | None, values: str) -> _Kind:
     return _Kind(dtype=np.dtype(dtype).newbyteorder("<"), tfs=tfs, own=own, values=values)
 
 
@@ -50,12 +50,35 @@ _KINDS = (
     _kind("int16", tfs_pb2.DT_INT16, inference_pb2.DTYPE_INT16, "int_val"),
     _kind("int32", tfs_pb2.DT_INT32, inference_pb2.DTYPE_INT32, "int_val"),
     _kind("int64", tfs_pb2.DT_INT64, inference_pb2.DTYPE_INT64, "int64_val"),
+    _kind("uint16", tfs_pb2.DT_UINT16, None, "int_val"),
+    _kind("uint32", tfs_pb2.DT_UINT32, None, "uint32_val"),
+    _kind("uint64", tfs_pb2.DT_UINT64, None, "uint64_val"),
     _kind("bool", tfs_pb2.DT_BOOL, inference_pb2.DTYPE_BOOL, "bool_val"),
     _kind("object", tfs_pb2.DT_STRING, inference_pb2.DTYPE_STRING, "string_val"),
 )
 _BY_NAME = {kind.dtype.name: kind for kind in _KINDS}
+_BY_DTYPE = {kind.dtype.newbyteorder("="): kind for kind in _KINDS}
 _BY_TFS = {kind.tfs: kind for kind in _KINDS}
-_BY_OWN = {kind.own: kind for kind in _KINDS}
+_BY_NUMBER = {int(kind.tfs): kind for kind in _KINDS}
+_BY_OWN = {kind.own: kind for kind in _KINDS if kind.own is not None}
+
+
+def dtype_number(dtype: np.dtype[Any], field: str = "tensor") -> tfs_pb2.DataType:
+    """The number of a dtype in TensorFlow's DataType.
+
+    Raises:
+        InvalidArgument: it has no counterpart.
+    """
+    return _kind_of(dtype, field).tfs
+
+
+def dtype_of(number: int, field: str = "tensor") -> np.dtype[Any]:
+    """The dtype of a number of TensorFlow's DataType, in this machine's byte order.
+
+    Raises:
+        InvalidArgument: it has no counterpart.
+    """
+    return _lookup(_BY_NUMBER.get(number), number, field).dtype.newbyteorder("=")
 
 
 def encode_tfs(array: Array, field: str = "tensor") -> tfs_pb2.TensorProto:
@@ -67,14 +90,34 @@ def encode_tfs(array: Array, field: str = "tensor") -> tfs_pb2.TensorProto:
     Raises:
         InvalidArgument: its dtype has no counterpart.
     """
-    kind = _kind_of(array, field)
-    dims = [tfs_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
-    proto = tfs_pb2.TensorProto(dtype=kind.tfs, tensor_shape=tfs_pb2.TensorShapeProto(dim=dims))
+    proto = tfs_pb2.TensorProto()
+    fill_tfs(proto, array, field)
+    return proto
+
+
+def fill_tfs(
+    proto: tfs_pb2.TensorProto, array: Array, field: str = "tensor", *, as_values: bool = False
+) -> None:
+    """Writes an array into an empty message: ours, or TensorFlow's own, which is the same.
+
+    Args:
+        as_values: numbers in `float_val` and its like, as TensorFlow Serving answers by default;
+            else in `tensor_content`, a hundred times faster for large ones.
+
+    Raises:
+        InvalidArgument: its dtype has no counterpart.
+    """
+    kind = _kind_of(array.dtype, field)
+    proto.dtype = kind.tfs
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
     if _is_string(kind):
         proto.string_val.extend(_to_strings(array, field))
+    elif as_values:
+        getattr(proto, kind.values).extend(_to_values(array, kind))
     else:
         proto.tensor_content = _to_bytes(array, kind)
-    return proto
 
 
 def decode_tfs(proto: tfs_pb2.TensorProto, field: str = "tensor") -> Array:
@@ -110,7 +153,7 @@ def encode(array: Array, field: str = "tensor") -> inference_pb2.Tensor:
     Raises:
         InvalidArgument: its dtype has no counterpart.
     """
-    kind = _kind_of(array, field)
+    kind = _own_kind_of(array.dtype, field)
     if _is_string(kind):
         strings = _to_strings(array, field)
         return inference_pb2.Tensor(dtype=kind.own, shape=array.shape, strings=strings)
@@ -138,11 +181,26 @@ def decode(proto: inference_pb2.Tensor, field: str = "tensor") -> Array:
     return _from_bytes(proto.data, kind, shape, f"{field}.data")
 
 
-def _kind_of(array: Array, field: str) -> _Kind:
-    name = "object" if array.dtype.kind in "OSU" else array.dtype.name
+def _kind_of(dtype: np.dtype[Any], field: str) -> _Kind:
+    kind = _BY_DTYPE.get(dtype)
+    if kind is not None:
+        return kind
+    name = "object" if dtype.kind in "OSU" else dtype.name
     if name not in _BY_NAME:
         raise InvalidArgument(field, f"has dtype {name}; send one of {', '.join(_BY_NAME)}")
     return _BY_NAME[name]
+
+
+def _own_kind_of(dtype: np.dtype[Any], field: str) -> _Kind:
+    kind = _kind_of(dtype, field)
+    if kind.own is None:
+        known = ", ".join(_names(_BY_OWN.values()))
+        raise InvalidArgument(field, f"has dtype {kind.dtype.name}; send one of {known}")
+    return kind
+
+
+def _names(kinds: Iterable[_Kind]) -> list[str]:
+    return ["string" if _is_string(kind) else kind.dtype.name for kind in kinds]
 
 
 def _is_string(kind: _Kind) -> bool:
@@ -151,6 +209,11 @@ def _is_string(kind: _Kind) -> bool:
 
 def _to_bytes(array: Array, kind: _Kind) -> bytes:
     return array.astype(kind.dtype, copy=False).tobytes()
+
+
+def _to_values(array: Array, kind: _Kind) -> list[Any]:
+    flat = array.ravel()
+    return (flat.view(np.uint16) if kind.values == "half_val" else flat).tolist()
 
 
 def _to_strings(array: Array, field: str) -> list[bytes]:
@@ -163,7 +226,7 @@ def _to_strings(array: Array, field: str) -> list[bytes]:
 
 def _lookup(kind: _Kind | None, number: int, field: str) -> _Kind:
     if kind is None:
-        known = ", ".join("string" if name == "object" else name for name in _BY_NAME)
+        known = ", ".join(_names(_KINDS))
         raise InvalidArgument(f"{field}.dtype", f"is {number}; send one of {known}")
     return kind
 

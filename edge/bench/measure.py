@@ -113,7 +113,7 @@ def _time(runner: EdgeRunner, threads: int, runs: int) -> list[Timing]:
         took: list[float] = []
         for turn in range(WARM_UP + runs):
             before = time.perf_counter()
-            runner.answer(tensors)
+            runner.run(signature, tensors)
             if turn >= WARM_UP:
                 took.append((time.perf_counter() - before) * 1e3)
         cuts = statistics.quantiles(took, n=20, method="inclusive")

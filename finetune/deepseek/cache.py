@@ -44,8 +44,10 @@ def write(part: Any, entry: Any, column: Any) -> Any:
     Args:
         part: [B, G, S, D].
         entry: [B, G, 1, D].
-        column: int32 [].
+        column: int32 []; None for a new one, after the last.
     """
+    if column is None:
+        return tf.concat([part, entry], axis=2)
     first = tf.stack([0, 0, column, 0])
     return tf.raw_ops.TensorStridedSliceUpdate(
         input=part,

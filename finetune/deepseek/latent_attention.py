@@ -87,13 +87,11 @@ class LatentAttention(tf_keras.layers.Layer):  # type: ignore[misc]
         to_latent, to_value = prepared
         angles = self._angles(position[:, None])
         plain, turned = self._queries(x, angles)
-        absorbed = tf.matmul(tf.transpose(plain[:, 0], [1, 0, 2]), to_latent)  # [H, B, R]
-        q = tf.concat([tf.transpose(absorbed, [1, 0, 2])[:, None], turned], -1)
+        q = tf.concat([_by_head(plain[:, 0], to_latent)[:, None], turned], -1)
         entry = self._remembered(*self._compress(x, angles))
         remembered = cache.write(memory[0], entry, column)
         read = attend_cached(q, remembered, remembered, readable, self._scale())
-        latents = tf.transpose(read[:, 0, :, : self._sizes.key_value_rank], [1, 0, 2])
-        values = tf.transpose(tf.matmul(latents, to_value), [1, 0, 2])  # [B, H, value]
+        values = _by_head(read[:, 0, :, : self._sizes.key_value_rank], to_value)
         return self.o_proj(tf.reshape(values, [-1, self._heads * self._sizes.value])), (remembered,)
 
     def _queries(self, x: Any, angles: Any) -> tuple[Any, Any]:
@@ -130,3 +128,19 @@ class LatentAttention(tf_keras.layers.Layer):  # type: ignore[misc]
     def _scale(self) -> float:
         features = self._sizes.plain + self._sizes.rotary
         return rotary.softmax_factor(self._rope) / math.sqrt(features)
+
+
+def _by_head(x: Any, kernels: Any) -> Any:
+    """Each head's product with its own kernel.
+
+    Args:
+        x: [B, H, D].
+        kernels: [H, D, E]; or a tuple of H tensors [D, E].
+
+    Returns:
+        [B, H, E].
+    """
+    if isinstance(kernels, tuple):
+        each = [tf.matmul(x[:, head], kernel) for head, kernel in enumerate(kernels)]
+        return tf.stack(each, axis=1)
+    return tf.transpose(tf.matmul(tf.transpose(x, [1, 0, 2]), kernels), [1, 0, 2])

@@ -7,19 +7,26 @@ warmup        the requests it replays before it takes traffic
 card          MODEL_CARD.md
 edge_bundle   the zip a device runs, made by
 
+lengths           which of the recipe's lengths it has
 inference_graph   which graph the file is made of: our own, or the trained model's
 encoder           BERT's architecture for small devices
+decoder           DeepSeek's, likewise
 picture_network   our residual network, likewise
 tflite            float and dynamic int8 files, by TensorFlow's converter
 search            static int8 that keeps its accuracy: which step, which islands, by
   calibration       real training examples
   ranges            the numbers that flow
   clipping          feed-forward outliers cut off
+  migration         outlier channels moved into weights
+  retraining        weights trained for int8's rounding
   int8_scales       which int8 stands for which number
   static_int8       the file, rewritten
 tflite_file       a file taken apart and put together
 flatbuffer        what really is in a file: dtypes, ops, versions; is its profile's name true
 gate              float against quantized: publish or refuse
+language_bundle   what the zip of a language model holds
+language_gate     its gate
+converted         a model that its gate let pass
 
 onnx          the model for onnxruntime
 onnx_gate     does it answer as TensorFlow does

@@ -10,19 +10,22 @@ import numpy as np
 from bundle import archive, golden, manifest, signing
 from bundle.errors import BundleError
 from bundle.integrity import verify_bytes
-from bundle.manifest import EdgeModel, Manifest, Profile, Signature
+from bundle.manifest import EdgeModel, Manifest, Profile
 from bundle.repository import ModelRepository, SavedBundle
-from finetune.evaluate import Classified
-from finetune.export import flatbuffer, gate, inference_graph, search, tflite
+from finetune.evaluate import Classified, Modelled
+from finetune.export import (
+    flatbuffer,
+    gate,
+    inference_graph,
+    language_bundle,
+    lengths,
+    search,
+    tflite,
+)
 from finetune.export.candidate import Candidate
+from finetune.export.converted import Converted, tolerance
 from finetune.progress import Progress
 from finetune.recipe import Edge, Recipe
-
-# What equal float models may differ by between two machines' kernels.
-_FLOAT_TOLERANCE = 1e-2
-# Two runtimes round int8 differently, which changes as much as rounding did at all: of as many
-# logits as golden examples have, the largest change is some four times the usual one.
-_TIMES_USUAL = 5.0
 
 
 def publish(
@@ -35,41 +38,58 @@ def publish(
     """Converts, judges and publishes one profile of a version.
 
     Raises:
+        ExportError: there is no such profile of this kind of model.
         GateRefused: the converted model lost too much, or is not what its profile says.
     """
-    task, test, result = candidate.task, candidate.data.test, candidate.result
-    if not isinstance(result, Classified):
-        raise TypeError(f"no edge bundle of a model that gives {type(result).__name__}")
-    made = _make(candidate, profile, progress)
-    found = flatbuffer.inspect(made.model)
-    flatbuffer.check_profile(found, profile)
-    model = gate.Quantized(made.model, task.preprocessor.spec)
-    quantized = gate.run(model, task, test, progress)
-    verdict = gate.judge(result.logits, quantized, result.labels)
     title = f"{saved.manifest.name} {profile}"
-    gate.check(title, quantized, verdict, candidate.recipe.edge.limits(profile))
-    measured = {"size_bytes": float(len(made.model))} | gate.latency(model, task, test)
+    candidate = lengths.for_device(candidate)
+    if isinstance(candidate.result, Modelled):
+        made = language_bundle.make(candidate, profile, title, progress)
+    else:
+        made = _classifier(candidate, profile, title, progress)
+    found = flatbuffer.inspect(made.model)
     edge = EdgeModel(
         profile=profile,
         min_runtime=found.min_runtime,
         ops=found.ops,
         weight_dtypes=found.weight_dtypes,
         float_ops=found.float_ops,
-        evaluation=verdict.figures() | measured,
+        evaluation=made.evaluation | {"size_bytes": float(len(made.model))},
         islands=made.islands,
         calibration=made.calibration,
         search=made.attempts,
     )
     files = {
         manifest.EDGE_MODEL_FILE: made.model,
-        **task.assets,
-        golden.FILE_NAME: golden.encode(_golden(candidate, model, verdict)),
+        **candidate.task.assets,
+        golden.FILE_NAME: golden.encode(made.golden),
     }
-    described = _describe(saved.manifest, edge, candidate.recipe, flatbuffer.signatures(made.model))
-    return repository.publish_edge(described, files)
+    return repository.publish_edge(_describe(saved.manifest, edge, candidate, made), files)
 
 
-def _make(candidate: Candidate, profile: Profile, progress: Progress) -> search.Found:
+def _classifier(
+    candidate: Candidate, profile: Profile, title: str, progress: Progress
+) -> Converted:
+    task, test, result = candidate.task, candidate.data.test, candidate.result
+    if not isinstance(result, Classified):
+        raise TypeError(f"no edge bundle of a model that gives {type(result).__name__}")
+    made = _quantize(candidate, profile, progress)
+    flatbuffer.check_profile(flatbuffer.inspect(made.model), profile)
+    model = gate.Quantized(made.model, task.preprocessor.spec)
+    quantized = gate.run(model, task, test, progress)
+    verdict = gate.judge(result.logits, quantized, result.labels)
+    gate.check(title, quantized, verdict, candidate.recipe.edge.limits(profile))
+    return Converted(
+        model=made.model,
+        golden=_golden(candidate, model, verdict),
+        evaluation=verdict.figures() | gate.latency(model, task, test),
+        islands=made.islands,
+        attempts=made.attempts,
+        calibration=made.calibration,
+    )
+
+
+def _quantize(candidate: Candidate, profile: Profile, progress: Progress) -> search.Found:
     if profile in ("full_int8", "mixed_int8"):
         return search.search(candidate, profile, progress)
     with progress.timed(f"convert to {profile}", expected_s=30):
@@ -93,16 +113,20 @@ def is_current(path: Path, saved: SavedBundle, recipe: Recipe) -> bool:
     if found.edge is None or source != made_from:
         return False
     judged_by = Edge.model_validate(found.provenance.recipe["edge"])
+    if found.generation is not None:
+        return judged_by.language == recipe.edge.language
     return judged_by.limits(found.edge.profile) == recipe.edge.limits(found.edge.profile)
 
 
-def _describe(
-    saved: Manifest, edge: EdgeModel, recipe: Recipe, signatures: dict[str, Signature]
-) -> Manifest:
-    provenance = msgspec.structs.replace(saved.provenance, recipe=recipe.model_dump(mode="json"))
-    # An edge bundle has none of the signatures that write texts.
+def _describe(saved: Manifest, edge: EdgeModel, candidate: Candidate, made: Converted) -> Manifest:
+    recipe = candidate.recipe.model_dump(mode="json")
     return msgspec.structs.replace(
-        saved, edge=edge, signatures=signatures, provenance=provenance, generation=None
+        saved,
+        edge=edge,
+        preprocess=candidate.task.preprocessor.spec,
+        signatures=flatbuffer.signatures(made.model),
+        provenance=msgspec.structs.replace(saved.provenance, recipe=recipe),
+        generation=made.generation,
     )
 
 
@@ -110,5 +134,4 @@ def _golden(candidate: Candidate, model: gate.Quantized, verdict: gate.Verdict) 
     """The published answers; a runtime may differ by what quantization itself changes, no more."""
     inputs = candidate.golden_inputs()
     logits = np.stack([model(candidate.task.preprocessor([raw])) for raw in inputs])
-    tolerance = max(_TIMES_USUAL * verdict.usual_difference, _FLOAT_TOLERANCE)
-    return golden.make(inputs, logits, tolerance)
+    return golden.make(inputs, logits, tolerance(verdict.usual_difference))

@@ -90,7 +90,7 @@ class Encoder(tf.Module):  # type: ignore[misc]
         tokens = inputs["input_ids"].shape[1]
         with tf.name_scope("embeddings"):
             words = tf.gather(self.words, tf.reshape(inputs["input_ids"], [tokens]))
-            x = self._normalize(words + self.places[:tokens], self.norm)
+            x = self._normalize(self._seen(words + self.places[:tokens]), self.norm)
             # Chosen by a bool: an int8 graph has no float to multiply.
             mask = tf.where(inputs["attention_mask"] > 0, 0.0, _MASKED)
         for place, layer in enumerate(self.layers):
@@ -98,29 +98,46 @@ class Encoder(tf.Module):  # type: ignore[misc]
             with tf.name_scope(f"layer_{place}"):
                 x = self._block(layer, x[:1] if last else x, x, mask)
         with tf.name_scope("head"):
-            pooled = tf.tanh(_product(x, self.pooler))
-            hidden = self._head_activation(_product(pooled, self.head))
-            return Output(_product(hidden, self.projection))
+            pooled = self._seen(tf.tanh(self._product(x, self.pooler)))
+            hidden = self._seen(self._head_activation(self._product(pooled, self.head)))
+            return Output(self._product(hidden, self.projection))
 
     def _block(self, layer: dict[str, Any], read: Any, x: Any, mask: Any) -> Any:
         """Features of the tokens `read` [Q, features], which attend to all of `x` [T, features]."""
         with tf.name_scope("attention"):
             attended = self._attend(layer, read, x, mask)
-        x = self._normalize(attended + read, layer["attention_norm"])
+        x = self._normalize(self._seen(attended + read), layer["attention_norm"])
         with tf.name_scope("feed_forward"):
-            inner = self._activation(_product(x, layer["inner"]))
-            outer = _product(inner, layer["outer"])
-        return self._normalize(outer + x, layer["norm"])
+            inner = self._activation(self._product(x, layer["inner"], may_be_cut=True))
+            outer = self._product(self._seen(inner), layer["outer"], may_be_cut=True)
+        return self._normalize(self._seen(outer + x), layer["norm"])
 
     def _attend(self, layer: dict[str, Any], read: Any, x: Any, mask: Any) -> Any:
-        query = self._split(_product(read, layer["query"]))
+        query = self._split(self._product(read, layer["query"]))
         key, value = (
-            self._split(_product(x, layer["key"])),
-            self._split(_product(x, layer["value"])),
+            self._split(self._product(x, layer["key"])),
+            self._split(self._product(x, layer["value"])),
         )
-        weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + mask)
-        context = tf.transpose(tf.matmul(weights, value), [1, 0, 2])
-        return _product(tf.reshape(context, [*read.shape]), layer["output"])
+        scores = self._seen(tf.matmul(query, key, transpose_b=True))
+        weights = self._seen(tf.nn.softmax(scores + mask))
+        context = tf.transpose(self._seen(tf.matmul(weights, value)), [1, 0, 2])
+        return self._product(tf.reshape(context, [*read.shape]), layer["output"])
+
+    def _product(self, x: Any, dense: dict[str, Any], *, may_be_cut: bool = False) -> Any:
+        product = tf.matmul(x, self._kernel(dense["kernel"])) + dense["bias"]
+        return self._seen(product, may_be_cut=may_be_cut)
+
+    def _kernel(self, kernel: Any) -> Any:
+        """A matrix of weights, as it is multiplied."""
+        return kernel
+
+    def _seen(self, x: Any, *, may_be_cut: bool = False) -> Any:  # noqa: ARG002 (for who overrides it)
+        """A tensor, as what comes after it sees it.
+
+        Args:
+            may_be_cut: it is one whose outliers carry no information; see `clipping`.
+        """
+        return x
 
     def _split(self, x: Any) -> Any:
         """[T, features] → [heads, T, features of a head]."""
@@ -130,7 +147,7 @@ class Encoder(tf.Module):  # type: ignore[misc]
         with tf.name_scope("norm"):
             centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
             if self._for_int8:
-                return self._divide_by_length(centred, norm)
+                return self._seen(self._divide_by_length(centred, norm))
             variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
             scaled = centred * tf.math.rsqrt(variance + self._epsilon)
             return scaled * norm["gamma"] + norm["beta"]
@@ -163,10 +180,6 @@ def _layer(layer: Any, config: Any) -> dict[str, Any]:
         "outer": _dense(layer.bert_output.dense),
         "norm": _norm(layer.bert_output.LayerNorm),
     }
-
-
-def _product(x: Any, dense: dict[str, Any]) -> Any:
-    return tf.matmul(x, dense["kernel"]) + dense["bias"]
 
 
 def _dense(layer: Any) -> dict[str, Any]:

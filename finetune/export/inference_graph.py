@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from bundle.preprocess import Preprocessor
-from finetune.export import encoder, picture_network
+from finetune.deepseek.decoder import SequenceClassifier
+from finetune.export import decoder, encoder, picture_network
 from finetune.export.encoder import Encoder
 from finetune.export.picture_network import PictureNetwork
 from finetune.export.serving_model import ServingModel
@@ -48,6 +49,8 @@ def of(trained: ServingModel, *, for_int8: bool = False) -> ServingModel:
     model, task = trained.model, trained.task
     if encoder.takes(model):
         return InferenceGraph(task, Encoder(model, for_int8=for_int8))
+    if isinstance(model, SequenceClassifier) and decoder.takes(model):
+        return InferenceGraph(task, decoder.Classifier(model))
     if picture_network.takes(model):
 
         def normalize(pixels: Any) -> Any:

@@ -7,7 +7,7 @@ place among them, and every example teaches about every length.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,9 +84,18 @@ def observe(
     Args:
         of: the file that `model` was made from by adding to it, whose tensors are meant.
     """
+    found: dict[Place, Observed] = {}
+    for place, values in flowing(model, samples, progress, of=of):
+        found.setdefault(place, Observed()).add(values)
+    return found
+
+
+def flowing(
+    model: bytes, samples: Samples, progress: Progress, *, of: bytes | None = None
+) -> Iterator[tuple[Place, NDArray[np.float32]]]:
+    """What every float tensor holds in each example; see `observe`."""
     parsed = tflite_file.parse(model)
     located = places(tflite_file.parse(of or model))
-    found: dict[Place, Observed] = {}
     interpreter = Interpreter(
         model_content=model,
         num_threads=os.cpu_count() or 1,
@@ -102,11 +111,8 @@ def observe(
             for tensors in examples:
                 run(**tensors)
                 for tensor in variables & located[number].keys():
-                    place = located[number][tensor]
-                    values = interpreter.get_tensor(tensor, number)
-                    found.setdefault(place, Observed()).add(values)
+                    yield located[number][tensor], interpreter.get_tensor(tensor, number)
                 advance()
-    return found
 
 
 def whole(model: bytes, observed: Mapping[Place, Observed]) -> Ranges:

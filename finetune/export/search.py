@@ -3,6 +3,8 @@
     plain          ranges from the smallest to the largest number that flows
     clipped        feed-forward outliers cut off, at the best of a few bounds; of a model without
                    such a part, the tails of all ranges
+    migrated       full_int8 only: outlier channels moved into weights, then clipped
+    retrained      full_int8 only: trained on with int8's rounding in the graph, then clipped
     islands        mixed_int8 only: the ops whose int8 costs most stay float, as few as it takes
 
 The first step that keeps within the limits is taken. When dev has too few examples to show that
@@ -24,15 +26,19 @@ from finetune.export import (
     clipping,
     gate,
     inference_graph,
+    migration,
     ranges,
+    retraining,
     static_int8,
     tflite,
 )
 from finetune.export.candidate import Candidate
-from finetune.export.ranges import Ranges
+from finetune.export.inference_graph import InferenceGraph
+from finetune.export.ranges import Observed, Place, Ranges
 from finetune.progress import Progress
 
 StaticProfile = Literal["full_int8", "mixed_int8"]
+Known = dict[Place, Observed]
 
 # How far the bounds of clipping are, in what 99% of a tensor's numbers stay within.
 _TIMES = (4.0, 3.0, 2.0)
@@ -61,6 +67,7 @@ class _Tried:
 
     step: str
     settings: dict[str, float]
+    source: bytes  # the float file
     ranges: Ranges
     islands: tuple[str, ...]
     model: bytes
@@ -88,7 +95,7 @@ class _Search:
             graph = inference_graph.of(trained, for_int8=True)
             self._float = tflite.convert(graph, self._spec.variants, "float32")
         self._calibration = calibration.choose(task, candidate.data)
-        self._observed = ranges.observe(self._float, self._calibration.samples, progress)
+        self._observed = self._observe(self._float)
         measured = task.measure(trained.model, dev, progress=progress, title="ask the float model")
         if not isinstance(measured, Classified):
             raise TypeError(f"no search for a model that gives {type(measured).__name__}")
@@ -115,12 +122,17 @@ class _Search:
 
     def _whole(self) -> Iterator[_Tried]:
         """The best of each step without float."""
-        yield self._try("plain", {}, self._plain(), ())
-        yield min(self._clipped(), key=_error)
+        yield self._try("plain", {}, self._float, self._plain(), ())
+        best = min(self._clipped(), key=_error)
+        yield best
+        times = best.settings["times"]
+        yield from self._migrated(times)
+        yield from self._retrained(times)
 
     def _islands(self) -> Iterator[_Tried]:
         """From the best step without float on: one kind of op more at a time, the dearest first."""
-        best = min((self._try("plain", {}, self._plain(), ()), *self._clipped()), key=_error)
+        plain = self._try("plain", {}, self._float, self._plain(), ())
+        best = min((plain, *self._clipped()), key=_error)
         kept: tuple[str, ...] = ()
         left = dict(ISLANDS)
         while left:
@@ -134,42 +146,65 @@ class _Search:
         names = (*kept, name)
         ops = tuple(op for each in names for op in ISLANDS[each])
         return self._try(
-            f"{best.step}, float {' and '.join(names)}", best.settings, best.ranges, ops
+            f"{best.step}, float {' and '.join(names)}",
+            best.settings,
+            best.source,
+            best.ranges,
+            ops,
         )
 
     def _plain(self) -> Ranges:
         return ranges.whole(self._float, self._observed)
 
     def _clipped(self) -> list[_Tried]:
-        tried = []
-        for times in _TIMES:
-            limits = clipping.bounds(self._float, self._observed, times)
-            if not limits:
-                tried.append(self._try("clipped", {"times": times}, self._trimmed(times), ()))
-                continue
-            bounded = clipping.insert(self._float, limits)
-            samples = self._calibration.samples
-            observed = ranges.observe(bounded, samples, self._progress, of=self._float)
-            known = ranges.whole(self._float, observed)
-            known |= {place: known[place].within(*limit) for place, limit in limits.items()}
-            tried.append(self._try("clipped", {"times": times}, known, ()))
-        return tried
+        return [self._clip("clipped", self._float, self._observed, times) for times in _TIMES]
 
-    def _trimmed(self, times: float) -> Ranges:
-        far = {place: times * each.typical for place, each in self._observed.items()}
-        return {
-            place: each.within(-far[place], far[place]) for place, each in self._plain().items()
-        }
+    def _migrated(self, times: float) -> Iterator[_Tried]:
+        """Nothing, of a model without a norm before its products."""
+        samples = self._calibration.samples
+        peaks = migration.peaks(self._float, samples, self._progress)
+        if peaks:
+            moved = migration.migrate(self._float, peaks)
+            yield self._clip("migrated, clipped", moved, self._observe(moved), times)
+
+    def _retrained(self, times: float) -> Iterator[_Tried]:
+        """Nothing, of a model whose graph can't be trained rounded."""
+        candidate = self._candidate
+        if retraining.takes(candidate):
+            samples = [each for some in self._calibration.samples.values() for each in some]
+            graph = retraining.retrain(candidate, samples, times, self._progress)
+            model = InferenceGraph(candidate.task, graph)
+            source = tflite.convert(model, self._spec.variants, "float32")
+            yield self._clip("retrained, clipped", source, self._observe(source), times)
+
+    def _observe(self, source: bytes) -> Known:
+        return ranges.observe(source, self._calibration.samples, self._progress)
+
+    def _clip(self, step: str, source: bytes, observed: Known, times: float) -> _Tried:
+        settings = {"times": times}
+        limits = clipping.bounds(source, observed, times)
+        if not limits:
+            return self._try(step, settings, source, _trimmed(source, observed, times), ())
+        bounded = clipping.insert(source, limits)
+        samples = self._calibration.samples
+        known = ranges.whole(source, ranges.observe(bounded, samples, self._progress, of=source))
+        known |= {place: known[place].within(*limit) for place, limit in limits.items()}
+        return self._try(step, settings, source, known, ())
 
     def _try(
-        self, step: str, settings: dict[str, float], known: Ranges, islands: tuple[str, ...]
+        self,
+        step: str,
+        settings: dict[str, float],
+        source: bytes,
+        known: Ranges,
+        islands: tuple[str, ...],
     ) -> _Tried:
-        content = static_int8.quantize(self._float, known, islands)
+        content = static_int8.quantize(source, known, islands)
         model = gate.Quantized(content, self._spec)
         task, dev = self._candidate.task, self._candidate.data.dev
         answers = gate.run(model, task, dev, self._progress, title=f"{step}: ask dev")
         verdict = gate.judge(self._dev.logits, answers, self._dev.labels)
-        tried = _Tried(step, settings, known, islands, content, verdict)
+        tried = _Tried(step, settings, source, known, islands, content, verdict)
         self._tried.append(tried)
         return tried
 
@@ -200,6 +235,13 @@ def table(attempts: tuple[Attempt, ...]) -> str:
         figures = f"{each.drop:7.4f} {each.agreement:9.4f} {each.error:8.4f}"
         lines.append(f"{figures}  {each.step}{settings}{taken}")
     return "\n".join(lines)
+
+
+def _trimmed(source: bytes, observed: Known, times: float) -> Ranges:
+    """Ranges without their tails."""
+    far = {place: times * each.typical for place, each in observed.items()}
+    known = ranges.whole(source, observed)
+    return {place: each.within(-far[place], far[place]) for place, each in known.items()}
 
 
 def _error(tried: _Tried) -> float:

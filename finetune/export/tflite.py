@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -29,8 +30,17 @@ def convert(
         ModelError: the converter does not take the model.
     """
     functions = {name: model.function(1, shape) for name, shape in variants.items()}
+    return convert_functions(model, functions, profile)
+
+
+def convert_functions(model: tf.Module, functions: Mapping[str, Any], profile: Profile) -> bytes:
+    """Converts concrete functions of static shapes, each to a signature; see `convert`.
+
+    Args:
+        model: holds their variables.
+    """
     with tempfile.TemporaryDirectory(prefix="tensorseek-") as folder:
-        tf.saved_model.save(model, folder, signatures=functions)
+        tf.saved_model.save(model, folder, signatures=dict(functions))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         _apply(converter, profile)
         try:

@@ -41,6 +41,11 @@ class TextGeneration(TextTask):
                 f"data.packing: {self.base_name} can't keep the texts of a block apart; set it to "
                 "false, or use a model of the DeepSeek family"
             )
+        if recipe.edge.profiles and family not in FAMILIES:
+            raise ModelError(
+                f"edge.profiles: {self.base_name} can't write on a device; set it to [], or use a "
+                "model of the DeepSeek family"
+            )
 
     def texts(self) -> Iterable[str]:
         return documents.read(self.recipe.data.train)

@@ -1,32 +1,33 @@
 """Which versions are loaded, and which one answers.
 
-    seen in the repository ─► START ─► LOADING ─► AVAILABLE ─► UNLOADING ─► END
-                                          └─ fails ─► END, with the reason
+    wanted by the source ─► START ─► LOADING ─► AVAILABLE ─► UNLOADING ─► END
+                                        └─ fails ─► END, with the reason; is tried again later
 
     v1  ════ answers ═════════════════╗ grace: answers who names it ═══ last lease back, freed
     v2            load, warm up ──────╚══ answers ═══════════════════════════════════════════
                                       └ the swap: one assignment under the lock
 
-One thread polls, loads, swaps and unloads, one version after the other. Requests hold a lease on
-the version that they use, so nothing is freed under them.
+One thread polls, swaps and unloads; models load one after the other, or in threads of their own.
+Requests hold a lease on the version that they use, so nothing is freed under them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import gc
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from bundle.errors import BundleError
+from serving.backend import memory
 from serving.backend.source import Fingerprint, Source
-from serving.errors import UnknownModel
+from serving.errors import ConfigError, UnknownModel
 
 T = TypeVar("T")
 
@@ -58,16 +59,44 @@ class Lease(NamedTuple, Generic[T]):
     servable: T
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often and how long.
+
+    Args:
+        poll_s: time between two looks at the source; infinite looks once.
+        grace_s: how long a version that was replaced still answers those who name it.
+        load_threads: models that load at once.
+        retries: times that a version which fails to load is tried again while it stays as it is;
+            when its folder changes it always is.
+        retry_s: time before that.
+
+    Raises:
+        ConfigError: names the setting, its value and the fix.
+    """
+
+    poll_s: float = 1.0
+    grace_s: float = 5.0
+    load_threads: int = 1
+    retries: int = 0
+    retry_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        lows = {"poll_s": 0.01, "grace_s": 0, "load_threads": 1, "retries": 0, "retry_s": 0}
+        for name, low in lows.items():
+            value = getattr(self, name)
+            if not value >= low:  # also when it is no number
+                raise ConfigError(f"pace.{name}: is {value}; use {low} or more")
+
+
 class Manager(Generic[T]):
-    """Keeps the best version of every model loaded.
+    """Keeps the wanted versions of every model loaded.
 
     Args:
         source: what there is to serve.
         load: (name, version) → a servable that is ready to answer.
         on_change: told (name, whether a version of it answers), and ("", True) after the first
-            look at the repository, when all that can be loaded is.
-        poll_s: time between two looks.
-        grace_s: how long a version that was replaced still answers those who name it.
+            look at the source, when all that can be loaded is.
     """
 
     def __init__(
@@ -75,19 +104,18 @@ class Manager(Generic[T]):
         source: Source,
         load: Callable[[str, int], T],
         on_change: Callable[[str, bool], None],
-        *,
-        poll_s: float,
-        grace_s: float,
+        pace: Pace,
     ) -> None:
         self._source = source
         self._load = load
         self._on_change = on_change
-        self._poll_s = poll_s
-        self._grace_s = grace_s
+        self._pace = pace
         self._lock = threading.Lock()
         self._models: dict[str, _Model[T]] = {}
-        self._problems: dict[str, str] = {}  # by model, "" for the repository: logged once
+        self._problems: dict[str, str] = {}  # by model, "" for the source: logged once
         self._wake = threading.Event()
+        self._looked = threading.Condition()
+        self._looks_asked = self._looks_done = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="model-manager", daemon=True)
 
@@ -103,6 +131,8 @@ class Manager(Generic[T]):
         """
         self._stopping = True
         self._wake.set()
+        with self._looked:
+            self._looked.notify_all()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
@@ -126,6 +156,24 @@ class Manager(Generic[T]):
             if entry.state is State.UNLOADING:
                 self._wake.set()
 
+    def refresh(self) -> None:
+        """Looks at the source now, and returns when what it wants is loaded, or has failed to."""
+        with self._looked:
+            self._looks_asked += 1
+            asked = self._looks_asked
+            self._wake.set()
+            self._looked.wait_for(lambda: self._looks_done >= asked or self._stopping)
+
+    def is_available(self, name: str, version: int) -> bool:
+        """Whether a version answers those who name it."""
+        return VersionStatus(version, State.AVAILABLE, "") in self.status(name)
+
+    def answers(self, name: str) -> bool:
+        """Whether a model can be asked without naming a version."""
+        with self._lock:
+            model = self._models.get(name)
+            return model is not None and model.serving is not None
+
     def status(self, name: str) -> list[VersionStatus]:
         """Every version of a model that was ever looked at, newest first; empty if unknown."""
         with self._lock:
@@ -144,29 +192,36 @@ class Manager(Generic[T]):
 
     def _work(self) -> None:
         first = True
-        while not self._stopping:
-            try:
-                self._look()
-            except Exception:  # noqa: BLE001  # a fault of ours must not end the serving
-                _log.exception("looking at the model repository failed")
-            if first:
-                self._on_change("", True)
-            first = False
-            self._wake.wait(self._pause_s())
-            self._wake.clear()
+        with ThreadPoolExecutor(self._pace.load_threads, thread_name_prefix="load") as pool:
+            while not self._stopping:
+                asked = self._looks_asked
+                try:
+                    self._look(pool)
+                except Exception:  # noqa: BLE001  # a fault of ours must not end the serving
+                    _log.exception("looking at the models failed")
+                if first:
+                    self._on_change("", True)
+                first = False
+                with self._looked:
+                    self._looks_done = asked
+                    self._looked.notify_all()
+                self._wake.wait(self._pause_s())
+                self._wake.clear()
 
-    def _look(self) -> None:
+    def _look(self, pool: ThreadPoolExecutor) -> None:
         """One pass: loads, swaps and unloads what has become due."""
         with self._noted(""):
-            for name in sorted({*self._source.names(), *self._models}):
-                with self._noted(name):
-                    self._update(name)
+            list(pool.map(self._update_noted, sorted({*self._source.names(), *self._models})))
         for name, model in self._models.items():
             self._unload_due(name, model)
 
+    def _update_noted(self, name: str) -> None:
+        with self._noted(name):
+            self._update(name)
+
     @contextlib.contextmanager
     def _noted(self, subject: str) -> Iterator[None]:
-        """Logs a repository that can't be read once, not at each look; what runs stays."""
+        """Logs a source that can't be read once, not at each look; what runs stays."""
         try:
             yield
         except (BundleError, OSError) as error:
@@ -178,18 +233,21 @@ class Manager(Generic[T]):
             self._problems.pop(subject, None)
 
     def _update(self, name: str) -> None:
-        """Makes the best version of a model that loads the one that answers."""
-        candidates = self._source.candidates(name)
+        """Loads the wanted versions of a model; the best of them becomes the one that answers."""
+        wanted = self._source.wanted(name)
         with self._lock:
             model = self._models.setdefault(name, _Model())
-        if not candidates:
+        kept: list[int] = []
+        for number in wanted.versions:
+            if self._stopping or len(kept) == wanted.keep:
+                break
+            if self._ensure(name, model, number):
+                kept.append(number)
+                self._serve(name, model, kept[0])
+        if not wanted.versions:
             self._serve(name, model, None)
-        for number in candidates:
-            if self._stopping:
-                return
-            if number == model.serving or self._ensure(name, model, number):
-                self._serve(name, model, number)
-                return
+        if kept or not wanted.versions:  # else what runs is all there is
+            self._retire(model, kept)
 
     def _ensure(self, name: str, model: _Model[T], number: int) -> bool:
         """Loads a version unless it is loaded; False when it can't be, also not this time."""
@@ -197,9 +255,12 @@ class Manager(Generic[T]):
         if entry and entry.state is not State.END:
             return entry.state is State.AVAILABLE
         fingerprint = self._source.fingerprint(name, number)
+        failures = 0
         if entry and entry.error and entry.fingerprint == fingerprint:
-            return False
-        entry = _Version(number, fingerprint)
+            failures = entry.failures
+            if failures > self._pace.retries or time.monotonic() < entry.retry_at_s:
+                return False
+        entry = _Version(number, fingerprint, failures=failures)
         with self._lock:
             model.versions[number] = entry
         return self._fill(name, entry)
@@ -213,6 +274,8 @@ class Manager(Generic[T]):
         except Exception as error:  # noqa: BLE001  # a damaged model may raise anything
             _log.exception("model version can't be loaded", extra=about)
             entry.error = f"{type(error).__name__}: {error}".partition("\n")[0]
+            entry.failures += 1
+            entry.retry_at_s = time.monotonic() + self._pace.retry_s
             entry.state = State.END
             return False
         entry.state = State.AVAILABLE
@@ -221,17 +284,21 @@ class Manager(Generic[T]):
         return True
 
     def _serve(self, name: str, model: _Model[T], number: int | None) -> None:
-        """The swap. Every other version that still answers gets its time to retire."""
+        """The swap."""
         with self._lock:
             before, model.serving = model.serving, number
-            for entry in model.versions.values():
-                if entry.number == number:
-                    entry.retire_at_s = None
-                elif entry.state is State.AVAILABLE and entry.retire_at_s is None:
-                    entry.retire_at_s = time.monotonic() + self._grace_s
         if before != number:
             _log.info("model serves", extra={"model": name, "version": number, "before": before})
             self._on_change(name, number is not None)
+
+    def _retire(self, model: _Model[T], kept: Collection[int]) -> None:
+        """Every other version that still answers gets its time to retire."""
+        with self._lock:
+            for entry in model.versions.values():
+                if entry.number in kept:
+                    entry.retire_at_s = None
+                elif entry.state is State.AVAILABLE and entry.retire_at_s is None:
+                    entry.retire_at_s = time.monotonic() + self._pace.grace_s
 
     def _unload_due(self, name: str, model: _Model[T]) -> None:
         for entry in model.versions.values():
@@ -241,14 +308,15 @@ class Manager(Generic[T]):
                 free = entry.state is State.UNLOADING and not entry.leases
             if free:
                 entry.servable = None
-                gc.collect()  # TensorFlow's objects refer to one another: the count never falls
+                memory.give_back()
                 entry.state = State.END
                 extra = {"model": name, "version": entry.number}
                 _log.info("model version is unloaded", extra=extra)
 
-    def _pause_s(self) -> float:
+    def _pause_s(self) -> float | None:
         entries = [entry for model in self._models.values() for entry in model.versions.values()]
-        return max(min([self._poll_s, *(entry.left_s() for entry in entries)]), 0.0)
+        pause_s = min([self._pace.poll_s, *(entry.left_s() for entry in entries)])
+        return max(pause_s, 0.0) if math.isfinite(pause_s) else None
 
 
 @dataclass
@@ -262,6 +330,8 @@ class _Version(Generic[T]):
     servable: T | None = None
     leases: int = 0
     retire_at_s: float | None = None  # on the monotonic clock
+    failures: int = 0
+    retry_at_s: float = 0.0
 
     def left_s(self) -> float:
         """Time until it must begin to unload; without end while nothing replaced it."""

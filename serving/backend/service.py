@@ -1,100 +1,88 @@
-"""TensorFlow Serving's PredictionService and ModelService, by their own messages.
-
-Methods that are not here answer UNIMPLEMENTED, as the generated servicers do.
-"""
+"""TensorFlow Serving's PredictionService and ModelService over gRPC."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving.backend.loader import DEFAULT_SIGNATURE, Servable
-from serving.backend.manager import Manager, VersionStatus
-from serving.errors import InvalidArgument, UnknownModel, status_of
-from serving.tensors import encode_tfs
+from serving.backend.api import Api
+from serving.backend.metrics import Metrics
+from serving.errors import status_of
 
 Context = grpc.ServicerContext
 
-_SIGNATURE_DEF = "signature_def"  # the one metadata field there is
 _MAX_DETAIL = 2000  # characters; gRPC sends them in a header, which it limits to 8 KiB
 
 _log = logging.getLogger(__name__)
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
-    """Predict and GetModelMetadata."""
+    """The methods that ask a model."""
 
-    def __init__(self, manager: Manager[Servable]) -> None:
-        self._manager = manager
+    def __init__(self, api: Api, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
 
-    def Predict(  # noqa: N802  # gRPC's name
-        self, request: predict_pb2.PredictRequest, context: Context
-    ) -> predict_pb2.PredictResponse:
+    def Predict(self, request: Any, context: Context) -> Any:  # noqa: N802  # gRPC's name
         """Runs a signature of a model on the request's tensors."""
-        with _answering(context), self._manager.lease(*_asked(request)) as lease:
-            spec = request.model_spec
-            outputs = lease.servable.predict(
-                spec.signature_name, request.inputs, request.output_filter
-            )
-            response = predict_pb2.PredictResponse()
-            _describe(response.model_spec, spec.name, lease.version)
-            response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
-            for name, array in outputs.items():
-                # The messages differ in their Python class alone.
-                response.outputs[name].ParseFromString(encode_tfs(array).SerializeToString())
-            return response
+        return self._answer("Predict", self._api.predict, request, context)
 
-    def GetModelMetadata(  # noqa: N802  # gRPC's name
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Context
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    def Classify(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Answers the classes of examples."""
+        return self._answer("Classify", self._api.classify, request, context)
+
+    def Regress(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Answers a value for each example."""
+        return self._answer("Regress", self._api.regress, request, context)
+
+    def MultiInference(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Answers several signatures of a model for the same examples."""
+        return self._answer("MultiInference", self._api.multi_inference, request, context)
+
+    def GetModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Answers the signatures of a model as they are stored."""
-        with _answering(context), self._manager.lease(*_asked(request)) as lease:
-            _check_metadata_fields(request.metadata_field)
-            response = get_model_metadata_pb2.GetModelMetadataResponse()
-            _describe(response.model_spec, request.model_spec.name, lease.version)
-            signatures = get_model_metadata_pb2.SignatureDefMap(
-                signature_def=lease.servable.definitions
-            )
-            response.metadata[_SIGNATURE_DEF].Pack(signatures)
-            return response
+        return self._answer("GetModelMetadata", self._api.metadata, request, context)
+
+    def _answer(
+        self, name: str, method: Callable[[Any], Any], request: Any, context: Context
+    ) -> Any:
+        model = _model(request)
+        if not context.is_active():
+            return None  # its caller gave up while it waited: nobody hears an answer
+        with answering(context), self._metrics.measured(model, name, "GRPC"):
+            return method(request)
+
+
+def _model(request: Any) -> str:
+    """The model that a request is for; every task of a MultiInferenceRequest is for the same."""
+    asks = request.tasks[:1] if hasattr(request, "tasks") else [request]
+    return asks[0].model_spec.name if asks else ""
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
-    """GetModelStatus."""
+    """The methods that ask about models, and change which there are."""
 
-    def __init__(self, manager: Manager[Servable]) -> None:
-        self._manager = manager
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
-    def GetModelStatus(  # noqa: N802  # gRPC's name
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: Context
-    ) -> get_model_status_pb2.GetModelStatusResponse:
+    def GetModelStatus(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Answers the state of one or all versions of a model."""
-        with _answering(context):
-            name, version = _asked(request)
-            known = self._manager.status(name)
-            if not known:
-                raise UnknownModel(f"Could not find any versions of model {name}")
-            found = [status for status in known if version in {None, status.version}]
-            if not found:
-                raise UnknownModel(f"Could not find version {version} of model {name}")
-            return get_model_status_pb2.GetModelStatusResponse(
-                model_version_status=[_status(status) for status in found]
-            )
+        with answering(context):
+            return self._api.status(request)
+
+    def HandleReloadConfigRequest(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Serves another list of models."""
+        with answering(context):
+            return self._api.reload(request)
 
 
 @contextlib.contextmanager
-def _answering(context: Context) -> Iterator[None]:
+def answering(context: Context) -> Iterator[None]:
     """The one place where an error becomes a gRPC status."""
     try:
         yield
@@ -103,40 +91,3 @@ def _answering(context: Context) -> Iterator[None]:
         if code is grpc.StatusCode.INTERNAL:
             _log.exception("request failed")
         context.abort(code, message[:_MAX_DETAIL])
-
-
-def _asked(request: Any) -> tuple[str, int | None]:
-    """Name and version that a request asks for; no version means the one that is served."""
-    if not request.HasField("model_spec"):
-        raise InvalidArgument("model_spec", "Missing ModelSpec; name a model")
-    spec = request.model_spec
-    if spec.HasField("version_label"):
-        raise InvalidArgument(
-            "model_spec.version_label", f"{spec.version_label!r} is unknown; use a version number"
-        )
-    return spec.name, spec.version.value if spec.HasField("version") else None
-
-
-def _check_metadata_fields(fields: Any) -> None:
-    if not fields:
-        raise InvalidArgument("metadata_field", f"is empty; ask for {_SIGNATURE_DEF!r}")
-    for field in fields:
-        if field != _SIGNATURE_DEF:
-            raise InvalidArgument(
-                "metadata_field", f"{field!r} is not supported; ask for {_SIGNATURE_DEF!r}"
-            )
-
-
-def _describe(spec: Any, name: str, version: int) -> None:
-    spec.name = name
-    spec.version.value = version
-
-
-def _status(status: VersionStatus) -> get_model_status_pb2.ModelVersionStatus:
-    answer = get_model_status_pb2.ModelVersionStatus(
-        version=status.version, state=int(status.state)
-    )
-    if status.error:
-        answer.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
-        answer.status.error_message = status.error
-    return answer

@@ -13,7 +13,7 @@ from typing import Any
 
 from protos import tfs_pb2
 from serving.errors import InvalidArgument
-from serving.tensors import Array, decode_tfs
+from serving.tensors import Array, decode_tfs, dtype_number
 
 Shape = tuple[int | None, ...]
 
@@ -69,12 +69,27 @@ class Signature:
             InvalidArgument: an input is missing, unknown, or does not fit; names it.
         """
         self._check_names(protos)
-        arrays = {
-            name: _read(name, spec, protos[name], max_bytes) for name, spec in self.inputs.items()
-        }
+        arrays = {name: _decode(name, spec, protos[name]) for name, spec in self.inputs.items()}
+        return self.check(arrays, max_bytes)
+
+    def check(self, arrays: Mapping[str, Array], max_bytes: int) -> dict[str, Array]:
+        """Checks inputs that are arrays already.
+
+        Args:
+            max_bytes: the most that each may take in memory.
+
+        Returns:
+            The same, in the signature's order.
+
+        Raises:
+            InvalidArgument: an input is missing, unknown, or does not fit; names it.
+        """
+        self._check_names(arrays)
+        for name, spec in self.inputs.items():
+            _check(name, spec, arrays[name], max_bytes)
         if self.batchable:
             _check_rows(arrays)
-        return arrays
+        return {name: arrays[name] for name in self.inputs}
 
     def choose(self, output_filter: Iterable[str]) -> list[str]:
         """Names of the outputs to answer: all, unless the request filters them.
@@ -92,12 +107,12 @@ class Signature:
                 )
         return chosen or list(self.outputs)
 
-    def _check_names(self, protos: Mapping[str, Any]) -> None:
+    def _check_names(self, given: Mapping[str, Any]) -> None:
         takes = f"signature {self.name!r} takes: {', '.join(self.inputs)}"
         for name in self.inputs:
-            if name not in protos:
+            if name not in given:
                 raise InvalidArgument(_field(name), f"is missing; {takes}")
-        for name in protos:
+        for name in given:
             if name not in self.inputs:
                 raise InvalidArgument(_field(name), f"is not an input; {takes}")
 
@@ -122,18 +137,26 @@ def _spec(info: Any) -> TensorSpec | None:
     return TensorSpec(dtype=info.dtype, shape=shape)
 
 
-def _read(name: str, spec: TensorSpec, proto: Any, max_bytes: int) -> Array:
-    field = _field(name)
+def _decode(name: str, spec: TensorSpec, proto: Any) -> Array:
     if proto.dtype != spec.dtype:
-        raise InvalidArgument(
-            field, f"has dtype {_dtype(proto.dtype)}; the model takes {_dtype(spec.dtype)}"
-        )
-    array = decode_tfs(proto, field)
+        raise _wrong_dtype(name, spec, proto.dtype)
+    return decode_tfs(proto, _field(name))
+
+
+def _check(name: str, spec: TensorSpec, array: Array, max_bytes: int) -> None:
+    field = _field(name)
+    if dtype_number(array.dtype, field) != spec.dtype:
+        raise _wrong_dtype(name, spec, dtype_number(array.dtype, field))
     if not spec.fits(array.shape):
         wanted = ", ".join("?" if size is None else str(size) for size in spec.shape or ())
         raise InvalidArgument(field, f"has shape {list(array.shape)}; the model takes [{wanted}]")
     _check_size(field, array, max_bytes)
-    return array
+
+
+def _wrong_dtype(name: str, spec: TensorSpec, found: int) -> InvalidArgument:
+    return InvalidArgument(
+        _field(name), f"has dtype {_dtype(found)}; the model takes {_dtype(spec.dtype)}"
+    )
 
 
 def _check_size(field: str, array: Array, max_bytes: int) -> None:

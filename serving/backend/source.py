@@ -1,53 +1,60 @@
-"""Which versions lie in the model repository, and which of them to serve.
+"""Which versions there are of each model, and which of them to serve.
 
-Unlike `ModelRepository` it also sees what TensorFlow Serving would: `<name>/<number>/` with a
+    RepositorySource   models/<name>/<number>/: the pinned version, or the newest that loads
+    ListedSource       a models.config: versions by its policies, folders anywhere
+
+Unlike `ModelRepository` both also see what TensorFlow Serving would: `<number>/` with a
 SavedModel and no manifest.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from bundle import manifest
+from bundle import integrity, manifest
 from bundle.errors import RepositoryError
 from bundle.repository import EXTRA, ModelRepository
+from serving.backend.model_config import Listed
 
 Fingerprint = tuple[tuple[str, int, int], ...]  # path, size in bytes, time of change in ns
 
-_SAVED_MODEL = "saved_model.pb"
+SAVED_MODEL = "saved_model.pb"
+TFLITE_MODEL = "model.tflite"
+_MANIFEST = f"{EXTRA}/{manifest.FILE_NAME}"
 
 
-class Source:
-    """Reads the repository at `root`."""
+class Wanted(NamedTuple):
+    """What is to be served of one model.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._repository = ModelRepository(root)
+    Args:
+        versions: best first.
+        keep: how many of them; further ones replace those that don't load.
+    """
+
+    versions: tuple[int, ...] = ()
+    keep: int = 1
+
+
+class Source(Protocol):
+    """Where the manager gets its models from."""
 
     def names(self) -> list[str]:
-        """Models with at least one version, sorted.
+        """Models to serve, sorted.
 
         Raises:
-            OSError: the repository can't be read.
+            OSError: they can't be read.
         """
-        folders = (path.name for path in self._root.iterdir() if path.is_dir())
-        return sorted(
-            name for name in folders if not name.startswith(".") and any(self._versions(name))
-        )
 
-    def candidates(self, name: str) -> list[int]:
-        """The versions that may be served, best first: the pinned one alone, or the newest first.
+    def wanted(self, name: str) -> Wanted:
+        """The versions of a model that are there and to be served.
 
         Raises:
-            ManifestError: `pin.json` is not valid.
-            OSError: the repository can't be read.
+            BundleError: what says so is not valid.
+            OSError: they can't be read.
         """
-        pinned = self._repository.pinned(name)
-        if pinned is not None:
-            return [pinned]
-        return sorted(self._versions(name), reverse=True)
 
     def check(self, name: str, version: int) -> Path:
         """The folder of a version, found whole: a bundle's files match its manifest.
@@ -55,29 +62,117 @@ class Source:
         Raises:
             BundleError: it is not there, or a file is missing or corrupted.
         """
-        path = self._path(name, version)
-        if not (path / _SAVED_MODEL).is_file():
-            raise RepositoryError(f"{path}: has no {_SAVED_MODEL}. Publish the version again.")
-        if (path / EXTRA / manifest.FILE_NAME).is_file():
+
+    def fingerprint(self, name: str, version: int) -> Fingerprint:
+        """What lies in a version's folder; another value when it was changed."""
+
+
+class RepositorySource:
+    """Reads the model repository at `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._repository = ModelRepository(root)
+
+    def names(self) -> list[str]:
+        """Models with at least one version, sorted."""
+        folders = (path for path in self._root.iterdir() if path.is_dir())
+        return sorted(
+            path.name for path in folders if not path.name.startswith(".") and _published(path)
+        )
+
+    def wanted(self, name: str) -> Wanted:
+        """The pinned version alone, or the newest that loads."""
+        pinned = self._repository.pinned(name)
+        if pinned is not None:
+            return Wanted((pinned,))
+        folder = self._root / name
+        found = _published(folder) if folder.is_dir() else ()
+        return Wanted(tuple(sorted(found, reverse=True)))
+
+    def check(self, name: str, version: int) -> Path:
+        """The folder of a version, found whole."""
+        path = self._root / name / str(version)
+        if not (path / SAVED_MODEL).is_file():
+            raise RepositoryError(f"{path}: has no {SAVED_MODEL}. Publish the version again.")
+        if (path / _MANIFEST).is_file():
             self._repository.load(name, version)
         return path
 
     def fingerprint(self, name: str, version: int) -> Fingerprint:
-        """What lies in a version's folder; another value when it was changed."""
-        return tuple(sorted(_entries(self._path(name, version))))
+        """What lies in a version's folder."""
+        return tuple(sorted(_entries(self._root / name / str(version))))
 
-    def _versions(self, name: str) -> Iterator[int]:
-        folder = self._root / name
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if _is_number(path.name) and (path / _SAVED_MODEL).is_file():
-                yield int(path.name)
 
-    def _path(self, name: str, version: int) -> Path:
-        return self._root / name / str(version)
+class ListedSource:
+    """The models of a list, each with its folder and its policy; see `replace`."""
+
+    def __init__(self, models: Iterable[Listed]) -> None:
+        self._models: dict[str, Listed] = {}
+        self.replace(models)
+
+    def replace(self, models: Iterable[Listed]) -> None:
+        """Serves another list from now on."""
+        self._models = {model.name: model for model in models}
+
+    def names(self) -> list[str]:
+        """The models of the list, sorted."""
+        return sorted(self._models)
+
+    def wanted(self, name: str) -> Wanted:
+        """The versions that the model's policy asks for."""
+        model = self._models.get(name)
+        if model is None:
+            return Wanted()
+        found = sorted(_folders(model.base), reverse=True)
+        if model.versions:
+            found = [version for version in found if version in model.versions]
+        elif model.latest is not None:
+            found = found[: model.latest]
+        return Wanted(tuple(found), len(found))
+
+    def check(self, name: str, version: int) -> Path:
+        """The folder of a version, found whole."""
+        path = self._folder(name, version)
+        if path is None:
+            raise RepositoryError(f"{name}: version {version} is not there any more")
+        if (path / _MANIFEST).is_file():
+            # Of whatever name: TensorFlow Serving serves a folder under any.
+            integrity.verify_folder(path, manifest.read(path / _MANIFEST).files)
+        return path
+
+    def fingerprint(self, name: str, version: int) -> Fingerprint:
+        """What lies in a version's folder."""
+        path = self._folder(name, version)
+        return tuple(sorted(_entries(path))) if path else ()
+
+    def _folder(self, name: str, version: int) -> Path | None:
+        # Another list may have come while the manager goes through this one.
+        model = self._models.get(name)
+        return _folders(model.base).get(version) if model else None
+
+
+def _published(folder: Path) -> list[int]:
+    """The versions that a repository publishes: SavedModels, in folders without leading zeros."""
+    return [
+        version
+        for version, path in _folders(folder).items()
+        if path.name == str(version) and (path / SAVED_MODEL).is_file()
+    ]
+
+
+def _folders(folder: Path) -> dict[int, Path]:
+    """The versions in a model's folder; those of TensorFlow Serving's guide are 00000123."""
+    return {
+        int(path.name): path
+        for path in folder.iterdir()
+        if _is_number(path.name)
+        and ((path / SAVED_MODEL).is_file() or (path / TFLITE_MODEL).is_file())
+    }
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) < 1 << 63
+    return name.isascii() and name.isdecimal() and len(name) < 20 and int(name) < 1 << 63
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, int, int]]:

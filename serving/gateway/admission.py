@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from serving.errors import LimitExceeded
+
+_RETRY_S = 0.1  # by then a place has most likely come free
 
 
 class Admission:
-    """Counts the calls in flight on one event loop.
+    """Counts the calls in flight on one event loop; `with admission:` holds a place for one.
 
     Args:
-        max_in_flight: calls at once; more are refused, never queued.
+        limit: calls at once; more are refused, never queued.
+        name: of the setting, for the message.
+
+    Raises:
+        LimitExceeded: all places are taken.
     """
 
-    def __init__(self, max_in_flight: int) -> None:
-        self._max_in_flight = max_in_flight
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
         self.in_flight = 0
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Holds a place for one call.
-
-        Raises:
-            LimitExceeded: all are taken.
-        """
-        if self.in_flight >= self._max_in_flight:
+    def __enter__(self) -> None:
+        if self.in_flight >= self._limit:
             raise LimitExceeded(
-                f"the gateway already answers max_in_flight={self._max_in_flight} calls; "
-                "try again later"
+                f"the gateway already answers {self._name}={self._limit} calls; try again later",
+                _RETRY_S,
             )
         self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self.in_flight -= 1

@@ -1,8 +1,14 @@
-"""TensorFlow Serving as the gateway sees it: its own API, over one connection that is kept."""
+"""TensorFlow Serving as the gateway sees it: its own API, over a connection that is kept.
+
+What gRPC itself does about faults is in `_SERVICE_CONFIG`: an address may be a name that stands
+for many, of which those take part that are healthy and no outliers. A backend that stands still
+is noticed by pings, within `_PING_MS` and `_PONG_MS`: calls on it fail, and are asked elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,6 +23,7 @@ from serving.errors import (
     ServingError,
     UnknownModel,
 )
+from serving.gateway.call import Metadata
 from serving.gateway.types import SIGNATURE, Deadline, ModelKey, Tensors
 
 STATUS_TIMEOUT_S = 2.0
@@ -26,11 +33,49 @@ _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 _ENVELOPE_BYTES = 64 << 10  # a request grows a little on its way: model and tensor names
 _MAX_DETAIL = 200  # characters of the backend's own words in a message
 
-Metadata = Sequence[tuple[str, str | bytes]]
+_PING_MS, _PONG_MS = 1_000, 2_000
+_SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [
+            {
+                "outlier_detection_experimental": {
+                    "interval": "2s",
+                    "baseEjectionTime": "5s",
+                    "maxEjectionTime": "60s",
+                    "maxEjectionPercent": 50,
+                    "failurePercentageEjection": {
+                        "threshold": 50,
+                        "minimumHosts": 2,
+                        "requestVolume": 10,
+                    },
+                    "childPolicy": [{"round_robin": {}}],
+                }
+            },
+            {"round_robin": {}},
+        ],
+        "healthCheckConfig": {"serviceName": ""},
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": "tensorflow.serving.PredictionService"},
+                    {"service": "tensorflow.serving.ModelService"},
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.01s",
+                    "maxBackoff": "0.1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
+)
 
 
 class Backend:
-    """A client of one TensorFlow Serving, to be made and used on one event loop.
+    """A client of one address, to be made and used on one event loop.
 
     Cancelling a call here cancels it there.
 
@@ -45,16 +90,16 @@ class Backend:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes + _ENVELOPE_BYTES),
                 ("grpc.max_send_message_length", max_message_bytes + _ENVELOPE_BYTES),
-                # A name may stand for several backends.
-                ("grpc.lb_policy_name", "round_robin"),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
+                ("grpc.service_config", _SERVICE_CONFIG),
+                ("grpc.keepalive_time_ms", _PING_MS),
+                ("grpc.keepalive_timeout_ms", _PONG_MS),
                 # A backend that comes back is found within a second, not within two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1_000),
             ],
         )
+        self._raw: dict[str, Any] = {}  # method → its multicallable
         self._predict = self._channel.unary_unary(
             _PREDICT,
             request_serializer=tfs_pb2.PredictRequest.SerializeToString,
@@ -65,6 +110,11 @@ class Backend:
             request_serializer=tfs_pb2.GetModelStatusRequest.SerializeToString,
             response_deserializer=tfs_pb2.GetModelStatusResponse.FromString,
         )
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be asked now; if not, it is tried again."""
+        return self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
     async def execute(self, key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tensors:
         """Runs one version of a model on named input tensors; see `run`."""
@@ -121,19 +171,20 @@ class Backend:
             grpc.aio.AioRpcError: the backend's own answer.
             BackendUnavailable: there is no connection to it.
         """
-        call = self._channel.unary_unary(method, None, None)
+        call = self._raw.get(method)
+        if call is None:
+            call = self._raw[method] = self._channel.unary_unary(method, None, None)
         try:
             answer: bytes = await call(request, metadata=metadata, timeout=deadline.left_s())
         except grpc.aio.AioRpcError as error:
-            connected = self._channel.get_state() is grpc.ChannelConnectivity.READY
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not connected:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not self.connected:
                 raise _unavailable() from error  # gRPC's own text names the backend's address
             raise
         return answer
 
-    async def close(self) -> None:
-        """Ends the connection and every call on it."""
-        await self._channel.close(None)
+    async def close(self, grace_s: float | None = None) -> None:
+        """Ends the connection and, at once or after a while, every call on it."""
+        await self._channel.close(grace_s)
 
 
 def _spec(key: ModelKey, signature: str) -> tfs_pb2.ModelSpec:

@@ -1,11 +1,11 @@
 """The models that can be asked now.
 
     models/ ──scan, in a thread──► published versions, the wanted one ┐
-                                                                      ├──► find(name, version)
-    backend ──GetModelStatus─────► available versions ────────────────┘    serving()
+    backend ──GetModelStatus─────► available versions ────────────────┼──► find(name, version)
+    configuration ───────────────► which of them ─────────────────────┘    serving()
 
-The served version of a model is the wanted one (pinned, or newest) once the backend has it, and
-until then the newest that the backend has.
+Where the configuration says nothing, the served version of a model is the wanted one (pinned, or
+newest) once the backend has it, and until then the newest that the backend has.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from bundle.repository import ModelRepository
 from serving.errors import BackendUnavailable, ServingError, UnknownModel
 from serving.gateway.published import Model, Published, PublishedModel
 from serving.gateway.types import shown
+from serving.gateway.versions import Choice
 
 _log = logging.getLogger(__name__)
 
-Available = Callable[[str], Awaitable[frozenset[int]]]
+Available = Callable[[str, Mapping[int, Model]], Awaitable[frozenset[int]]]
+
+_LATEST = Choice()
 
 
 class Catalog:
@@ -31,10 +34,17 @@ class Catalog:
     before the next poll does.
 
     Args:
-        available: asks the backend which versions of a model it serves.
+        available: asks the backend which of the published versions of a model it serves.
+        choices: what the configuration says about single models.
     """
 
-    def __init__(self, repository: ModelRepository, available: Available) -> None:
+    def __init__(
+        self,
+        repository: ModelRepository,
+        available: Available,
+        choices: Mapping[str, Choice] | None = None,
+    ) -> None:
+        self.choices = choices or {}
         self._published = Published(repository)
         self._ask = available
         self._lock = asyncio.Lock()
@@ -75,16 +85,21 @@ class Catalog:
         return sorted(published & self._available.get(name, frozenset()))
 
     def serving(self, name: str) -> int:
-        """The served version of a published model, 0 for none."""
+        """The served version of a published model, 0 for none; of a split the largest part."""
         if self.fault:
             return 0
-        return self._choose(name)
+        split = self.choices.get(name, _LATEST).split
+        usable = self.versions(name)
+        parts = [version for version in split if version in usable]
+        return max(parts, key=split.__getitem__) if parts else self._choose(name, "")
 
-    def find(self, name: str, version: int = 0) -> Model:
+    def find(self, name: str, version: int = 0, label: str = "", request_key: str = "") -> Model:
         """A model that the backend can be asked for.
 
         Args:
             version: 0 for the served one.
+            label: stands for a version, if there is no `version`.
+            request_key: gets the same version of a split each time.
 
         Raises:
             UnknownModel: names the model or version, and what there is.
@@ -95,23 +110,25 @@ class Catalog:
             known = ", ".join(self.names()) or "none"
             raise UnknownModel(f"model: {shown(name)} is not published; there are: {known}")
         usable = self.versions(name)
+        if label and not version:
+            version = self.choices.get(name, _LATEST).labelled(label)
         if version and version not in (usable or model.versions):
             known = ", ".join(map(str, usable or model.versions))
             raise UnknownModel(f"version: {version} of {name!r} is not served; there are: {known}")
         if not usable:
             raise BackendUnavailable(f"model {name!r}: the backend has none of it now; try again")
-        return model.versions[version or self._choose(name)]
+        return model.versions[version or self._choose(name, request_key)]
 
-    def _choose(self, name: str) -> int:
-        versions = self.versions(name)
-        wanted = self._models[name].wanted
-        return wanted if wanted in versions else max(versions, default=0)
+    def _choose(self, name: str, request_key: str) -> int:
+        choice = self.choices.get(name, _LATEST)
+        return choice.choose(self.versions(name), self._models[name].wanted, request_key)
 
     async def _look(self) -> None:
         await self.scan()
         names = list(self._models)
+        asks = [self._ask(name, model.versions) for name, model in self._models.items()]
         try:
-            answers = await asyncio.gather(*map(self._ask, names))
+            answers = await asyncio.gather(*asks)
         except ServingError as error:
             self._note(str(error))
         else:

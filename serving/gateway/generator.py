@@ -26,7 +26,6 @@ from tokenizers import Tokenizer
 from bundle.detokenize import Detokenizer
 from bundle.errors import InputError
 from serving.errors import BackendFault, InvalidArgument, LimitExceeded
-from serving.gateway.catalog import Catalog
 from serving.gateway.config import GatewayConfig
 from serving.gateway.published import Model
 from serving.gateway.types import Deadline, Run, Tensors
@@ -111,21 +110,20 @@ class Piece:
 
 
 class Generator:
-    """Writes texts with the models of a catalog.
+    """Writes texts with language models.
 
     Args:
         run: runs a signature of a model on tensors.
     """
 
-    def __init__(self, catalog: Catalog, run: Run, config: GatewayConfig) -> None:
-        self._catalog = catalog
+    def __init__(self, run: Run, config: GatewayConfig) -> None:
         self._run = run
         self._config = config
 
     async def generate(
-        self, name: str, version: int, wish: Wish, deadline: Deadline
+        self, model: Model, wish: Wish, deadline: Deadline
     ) -> AsyncGenerator[Piece, None]:
-        """The pieces of one text; all come from one version, the given or for 0 the served one.
+        """The pieces of one text.
 
         Raises:
             InvalidArgument: the model writes no text, or the prompt breaks a limit.
@@ -133,7 +131,6 @@ class Generator:
             ServingError: the model can't be asked.
         """
         started = time.perf_counter()
-        model = self._catalog.find(name, version)
         text = _Text(model, wish, self._config)
         first_token_s = 0.0
         while text.reason is None:

@@ -4,11 +4,11 @@
                   │          ✗          │                   │
     jobs       bucket 16             bucket 64            as they are    at most `max_batch` rows
                   └─────────────────────┼───────────────────┘  concurrently
-    backend                          execute
+    backend                    submit, or execute
                   ▼          ▼          ▼                   ▼
     outcomes   labels      error     labels               tensors
 
-Knows neither messages nor sockets: the backend is an `Execute`.
+Knows neither messages nor sockets: the backend is an `Execute`, or a `Submit` that merges calls.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from bundle.errors import InputError
 from bundle.postprocess import LabelScore, rank_labels
 from bundle.preprocess import ImagePreprocessor, Preprocessor, Raw
 from serving.errors import BackendFault, InvalidArgument, UnknownModel
+from serving.gateway.call import Call
 from serving.gateway.catalog import Catalog
 from serving.gateway.inputs import Input, sort_inputs
 from serving.gateway.published import Model
-from serving.gateway.types import SIGNATURE, Deadline, Execute, ModelKey, Tensors
+from serving.gateway.types import SIGNATURE, Execute, ModelKey, Submit, Tensors
 
 INLINE_CHARACTERS = 512  # tokenizing these takes less than handing them to a thread
 
@@ -44,6 +45,19 @@ class Answer:
     preprocess_s: float
     backend_s: float
     batches: Sequence[int]  # inputs in each call to the backend
+
+    @property
+    def best(self) -> Iterator[str]:
+        """The most probable label of each input that has labels."""
+        for outcome in self.outcomes:
+            if isinstance(outcome, Sequence):
+                yield outcome[0].label
+
+    @property
+    def refused(self) -> InvalidArgument | None:
+        """The first input's error if every input has one."""
+        errors = [outcome for outcome in self.outcomes if isinstance(outcome, InvalidArgument)]
+        return errors[0] if len(errors) == len(self.outcomes) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,40 +76,42 @@ class Predictor:
     """Answers calls with the models of a catalog.
 
     Args:
-        execute: runs a model on tensors.
-        max_batch: inputs in one call to it.
+        execute: runs a model on the caller's own tensors.
+        submit: runs it on those that were made of raw inputs; may merge them with others'.
+        max_batch: inputs in one call to them.
     """
 
-    def __init__(self, catalog: Catalog, execute: Execute, max_batch: int) -> None:
+    def __init__(self, catalog: Catalog, execute: Execute, submit: Submit, max_batch: int) -> None:
         self._catalog = catalog
         self._execute = execute
+        self._submit = submit
         self._max_batch = max_batch
 
     async def predict(
-        self, name: str, version: int, inputs: Sequence[Input], deadline: Deadline
+        self, model: Model, inputs: Sequence[Input], call: Call, *, swap: str | None = None
     ) -> Answer:
-        """Answers `inputs`, at least one, with the given version, or for 0 with the served one.
+        """Answers `inputs`, at least one; those that are wrong have an error as their outcome.
 
-        Inputs that are wrong have an error as their outcome, unless all of them are.
+        Args:
+            swap: the model's name if another version of it will do.
 
         Raises:
-            InvalidArgument: every input is wrong; the first one's error.
             ServingError: the model can't be asked.
         """
-        model = self._catalog.find(name, version)
         try:
-            return await self._answer(model, inputs, deadline)
+            return await self._answer(model, inputs, call)
         except UnknownModel:
-            if version:
+            if swap is None:
                 raise
             # The backend has swapped versions since the last look.
             await self._catalog.refresh()
-            newer = self._catalog.find(name)
+            newer = self._catalog.find(swap, request_key=call.request_key)
             if newer.key == model.key:
                 raise
-            return await self._answer(newer, inputs, deadline)
+            call.version = newer.key.version
+            return await self._answer(newer, inputs, call)
 
-    async def _answer(self, model: Model, inputs: Sequence[Input], deadline: Deadline) -> Answer:
+    async def _answer(self, model: Model, inputs: Sequence[Input], call: Call) -> Answer:
         started = time.perf_counter()
         given = sort_inputs(model, inputs)
         jobs = [
@@ -106,12 +122,12 @@ class Predictor:
         jobs += prepared_jobs
         prepared = time.perf_counter()
         outcomes: dict[int, Outcome] = {**given.errors, **damaged}
-        for job, outputs in zip(jobs, await self._run(model, jobs, deadline), strict=True):
+        for job, outputs in zip(jobs, await self._run(model, jobs, call), strict=True):
             outcomes |= _finish(model, job, outputs)
         ended = time.perf_counter()
         return Answer(
             version=model.key.version,
-            outcomes=_in_order(outcomes),
+            outcomes=[outcomes[place] for place in range(len(outcomes))],
             preprocess_s=prepared - started,
             backend_s=ended - prepared,
             batches=[len(job.places) for job in jobs],
@@ -170,22 +186,23 @@ class Predictor:
             yield places[start : start + self._max_batch]
 
     async def _run(
-        self, model: Model, jobs: Sequence[_Job], deadline: Deadline
+        self, model: Model, jobs: Sequence[_Job], call: Call
     ) -> Sequence[Tensors | InvalidArgument]:
         if len(jobs) == 1:  # the most frequent case needs no task of its own
-            return [await self._run_one(model, jobs[0], deadline)]
-        tasks = [asyncio.ensure_future(self._run_one(model, job, deadline)) for job in jobs]
+            return [await self._run_one(model, jobs[0], call)]
+        tasks = [asyncio.ensure_future(self._run_one(model, job, call)) for job in jobs]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:  # after a failure nobody waits for the others
                 task.cancel()
 
-    async def _run_one(
-        self, model: Model, job: _Job, deadline: Deadline
-    ) -> Tensors | InvalidArgument:
+    async def _run_one(self, model: Model, job: _Job, call: Call) -> Tensors | InvalidArgument:
+        key = model.key
         try:
-            return await self._execute(model.key, job.tensors, deadline)
+            if job.raw:
+                return await self._execute(key, job.tensors, call.deadline)
+            return await self._submit(key, job.tensors, call.deadline, call.visitor.name)
         except InvalidArgument as error:
             if job.raw:
                 return InvalidArgument(f"inputs[{job.places[0]}].{error.field}", error.problem)
@@ -212,11 +229,3 @@ def _check_logits(name: str, logits: Any, rows: int, labels: int | None, key: Mo
         raise BackendFault(f"{name}: is {found}; {key} must give {wanted}")
     if not np.isfinite(logits).all():
         raise BackendFault(f"{name}: {key} gives values that are not finite")
-
-
-def _in_order(outcomes: Mapping[int, Outcome]) -> Sequence[Outcome]:
-    ordered = [outcomes[place] for place in range(len(outcomes))]
-    errors = [outcome for outcome in ordered if isinstance(outcome, InvalidArgument)]
-    if len(errors) == len(ordered):
-        raise errors[0]
-    return ordered

@@ -13,8 +13,9 @@ from weakref import WeakValueDictionary
 
 from tokenizers import Tokenizer
 
-from bundle import manifest, preprocess
+from bundle import golden, manifest, preprocess
 from bundle.errors import BundleError, ManifestError
+from bundle.golden import Golden
 from bundle.manifest import Manifest, Preprocess, TextPreprocess
 from bundle.preprocess import Preprocessor
 from bundle.repository import EXTRA, ModelRepository, SavedBundle
@@ -34,6 +35,7 @@ class Model:
     preprocessor: Preprocessor
     stamp: Stamp
     tokenizer: Tokenizer | None = None  # of a model that writes texts; it cuts nothing off
+    golden: Golden | None = None  # what it must answer before it is asked anything else
 
     @property
     def key(self) -> ModelKey:
@@ -98,11 +100,12 @@ class Published:
             if SIGNATURE not in bundle.manifest.signatures:
                 raise ManifestError(f"{path}: has no signature {SIGNATURE!r}. Publish it again.")
             preprocessor = self._preprocessor(bundle)
+            examples = _golden(bundle)
         except (BundleError, OSError) as error:
             self._report(f"{name} version {version}", error)
             return None
         self._reported.pop(f"{name} version {version}", None)
-        return Model(bundle.manifest, preprocessor, stamp, _tokenizer(bundle))
+        return Model(bundle.manifest, preprocessor, stamp, _tokenizer(bundle), examples)
 
     def _known(self, name: str, version: int) -> Model | None:
         model = self._models.get(name)
@@ -132,3 +135,9 @@ def _tokenizer(bundle: SavedBundle) -> Tokenizer | None:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def _golden(bundle: SavedBundle) -> Golden | None:
+    if f"{EXTRA}/{golden.FILE_NAME}" not in bundle.manifest.files:
+        return None
+    return golden.decode(bundle.read(golden.FILE_NAME), str(bundle.path / golden.FILE_NAME))

@@ -63,7 +63,9 @@ class Deadline:
         )
 
 
-# The seam behind which the model runs: one backend now; a batcher or a router has the same shape.
+# The seam behind which the model runs: a backend, or several.
 Execute = Callable[[ModelKey, Tensors, Deadline], Awaitable[Tensors]]
 # The same, for a signature by name.
 Run = Callable[[ModelKey, str, Tensors, Deadline], Awaitable[Tensors]]
+# The same, where callers wait for their turn: the last argument says whose tensors they are.
+Submit = Callable[[ModelKey, Tensors, Deadline, str], Awaitable[Tensors]]

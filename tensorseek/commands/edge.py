@@ -14,11 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import InputError
+from bundle.preprocess import Raw
 from bundle.signing import Trusted
 from edge.runner import EdgeRunner
 from tensorseek.commands import edge_release, example
 from tensorseek.commands.inputs import Images, line, read_inputs
 from tensorseek.commands.options import Json, TrustedKeys
+
+_WRITING = "Of a language model"
 
 app = typer.Typer(no_args_is_help=True, help="Runs and verifies edge bundles on this device.")
 app.registered_commands += edge_release.app.registered_commands
@@ -27,16 +30,38 @@ Bundle = Annotated[
     Path,
     typer.Argument(help="An edge bundle, …/edge/<N>-<profile>.zip, or a device's folder."),
 ]
+Ask = Callable[[str, Raw, bool], Iterator[str]]  # shown as, input, whether in JSON → pieces
 Threads = Annotated[int, typer.Option(min=1, max=64, help="CPU threads of one call.")]
 
 
 @app.command(
     epilog=example('edge run models/movie-sentiment/edge/1-dynamic_int8.zip "a fine film"')
 )
-def run(
+def run(  # noqa: PLR0913, PLR0917 (typer makes an option of each)
     bundle: Bundle,
     texts: Annotated[list[str] | None, typer.Argument(help="One or several texts.")] = None,
     images: Images = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel=_WRITING, help="By default up to 256.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, rich_help_panel=_WRITING, help="0 takes the most likely token."),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=0, rich_help_panel=_WRITING, help="Among so many tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(max=1, rich_help_panel=_WRITING, help="Among those this likely together."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, rich_help_panel=_WRITING, help="The same, the same text.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_WRITING, help="Ends the text; repeatable."),
+    ] = None,
     lines: Annotated[
         bool, typer.Option("--lines", help='Read {"text": …} lines, and answer each with one.')
     ] = False,
@@ -44,15 +69,26 @@ def run(
     trusted: TrustedKeys = None,
     as_json: Json = False,
 ) -> None:
-    """Classifies texts or pictures; a line each."""
+    """Classifies texts or pictures, a line each; a language model writes on from the texts."""
     inputs = [] if lines else read_inputs(texts, images)
+    settings = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": tuple(stop) if stop else None,
+    }
     runner, answered = _open(bundle, threads, trusted)
+    ask = _asking(runner, {name: each for name, each in settings.items() if each is not None})
     if lines:
-        for answer in _answer_lines(runner):
-            typer.echo(answer)
+        for given in sys.stdin:
+            typer.echo(_answer_line(given, ask))
             answered()
     for shown, raw in inputs:
-        typer.echo(line(shown, runner.predict(raw), as_json))
+        for piece in ask(shown, raw, as_json):
+            typer.echo(piece, nl=False)
+        typer.echo()
         answered()
 
 
@@ -90,6 +126,8 @@ def serve(
     from edge.local import LocalServer
 
     runner, answered = _open(bundle, threads, trusted)
+    if runner.manifest.generation is not None:
+        raise typer.BadParameter(f"{bundle}: writes text, which this does not offer; use edge run")
     server = LocalServer(runner, port, answered)
     name = runner.manifest.name
     typer.echo(f"answers at http://127.0.0.1:{server.port}/v1/models/{name}:predict")
@@ -143,16 +181,34 @@ def _open(
     return runner, lambda: unconfirmed.pop()() if unconfirmed else None
 
 
-def _answer_lines(runner: EdgeRunner) -> Iterator[str]:
-    """An answer for each line of standard input; one that is wrong has its error as the answer."""
-    for given in sys.stdin:
-        try:
-            text = json.loads(given)["text"]
-            yield line(text, runner.predict(text), as_json=True)
-        except (ValueError, KeyError, TypeError):
-            yield json.dumps({"error": 'line: must be {"text": "…"}'})
-        except InputError as error:
-            yield json.dumps({"error": str(error)})
+def _asking(runner: EdgeRunner, settings: dict[str, Any]) -> Ask:
+    """How a runner's model is asked: to write with some settings, or to classify."""
+    if runner.manifest.generation is None:
+        if settings:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
+            raise typer.BadParameter(f"{runner.manifest.name} writes no text: leave out {options}")
+        return lambda shown, raw, as_json: iter([line(shown, runner.predict(raw), as_json)])
+
+    def write(shown: str, raw: Raw, as_json: bool) -> Iterator[str]:
+        if not isinstance(raw, str):
+            raise InputError("image", "is not what this model takes; send `text`")
+        pieces = runner.generate(raw, **settings)
+        if not as_json:
+            return pieces
+        return iter([json.dumps({"input": shown, "text": "".join(pieces)})])
+
+    return write
+
+
+def _answer_line(given: str, ask: Ask) -> str:
+    """The answer to a line of standard input; one that is wrong has its error as the answer."""
+    try:
+        text = json.loads(given)["text"]
+        return "".join(ask(text, text, True))
+    except (ValueError, KeyError, TypeError):
+        return json.dumps({"error": 'line: must be {"text": "…"}'})
+    except InputError as error:
+        return json.dumps({"error": str(error)})
 
 
 def _counts(threads: str) -> list[int]:

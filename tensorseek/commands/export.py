@@ -148,11 +148,12 @@ def _show(answer: Answer) -> None:
 
 def _show_edge(made: Answer) -> None:
     figures = made["evaluation"]
+    measure, loss = ("perplexity", "rise") if "perplexity" in figures else ("accuracy", "drop")
     typer.echo(
         f"{made['path']}: {figures['size_bytes'] / 1e6:.1f} MB; "
-        f"accuracy {figures['accuracy']:.4f}, "
-        f"float {figures['float_accuracy']:.4f}: drop {figures['drop']:.4f} "
-        f"({figures['drop_low']:.4f} to {figures['drop_high']:.4f}); "
+        f"{measure} {figures[measure]:.4f}, "
+        f"float {figures[f'float_{measure}']:.4f}: {loss} {figures[loss]:.4f} "
+        f"({figures[f'{loss}_low']:.4f} to {figures[f'{loss}_high']:.4f}); "
         f"agreement {figures['agreement']:.4f} on {figures['examples']:.0f} test examples"
     )
     for attempt in made["search"]:

@@ -1,5 +1,6 @@
-"""The demo: one text, the cloud's and the edge's answer side by side.
+"""The demo: what the published models do, in the cloud and on the edge, for everybody.
 
-page      the Gradio page, and the server that shows it
-answers   asks gateway and edge bundle; an error becomes a sentence for the page
+page       the tabs, and the server that shows them
+*_tab      one tab each
+answers    asks gateway and edge bundles; an error becomes a sentence for the page
 """

@@ -1,20 +1,25 @@
-"""What the page shows of a text: each side's answer, or why it has none."""
+"""What the page shows of an input: each side's answer, or why it has none."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.errors import BundleError
 from bundle.postprocess import LabelScore
+from bundle.preprocess import Raw
 from bundle.repository import ModelRepository
 from edge.errors import EdgeError
 from edge.runner import EdgeRunner
 from serving.client import Client
 from serving.errors import BackendUnavailable, ServingError
+from serving.generation import Generation, Sampling
+
+_TIMEOUT_S = 10
+_WRITING_S = 300
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,37 @@ class Answer:
     note: str
     scores: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def best(self) -> str | None:
+        """The most probable label, if there is an answer."""
+        return max(self.scores, key=self.scores.__getitem__) if self.scores else None
+
 
 class Cloud:
     """Answers through the gateway."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._client = Client(address, timeout_s=10)
+        self._client = Client(address, timeout_s=_TIMEOUT_S)
+        self._writer = Client(address, timeout_s=_WRITING_S)
 
-    def answer(self, model: str, text: str) -> Answer:
+    def trouble(self) -> str | None:
+        """What is away at the moment, as a sentence; None when all is there."""
+        try:
+            missing = [model.name for model in self._client.models() if not model.serving_version]
+        except BackendUnavailable:
+            return f"⚠️ The cloud ({self._address}) is away; the page goes on when it is back."
+        except ServingError as error:
+            return f"⚠️ {error}"
+        if missing:
+            return f"⚠️ The backend does not serve {', '.join(missing)} at the moment."
+        return None
+
+    def answer(self, model: str, raw: Raw, version: int = 0) -> Answer:
         """The gateway's answer, with the time of the whole round trip."""
         start = time.perf_counter()
         try:
-            prediction = self._client.predict(model, [text])
+            prediction = self._client.predict(model, [raw], version)
             (labels,) = prediction.labels
         except BackendUnavailable:
             return Answer(f"⚠️ The cloud ({self._address}) is away; it may be back in a moment.")
@@ -44,35 +67,57 @@ class Cloud:
             return Answer(f"⚠️ {error}")
         return Answer(_note(prediction.version, start, "gateway"), _scores(labels))
 
+    def write(self, model: str, prompt: str, *, most: int, sampling: Sampling) -> Generation:
+        """A text that the gateway's language model writes on from a prompt.
+
+        Raises:
+            ServingError: also while it is iterated over.
+        """
+        return self._writer.generate(model, prompt, max_new_tokens=most, sampling=sampling)
+
 
 class Edge:
-    """Answers with the edge bundle of the served version, on this machine."""
+    """Answers with edge bundles, on this machine."""
 
     def __init__(self, models: Path) -> None:
         self._repository = ModelRepository(models)
         self._lock = threading.Lock()  # an interpreter serves one thread at a time
-        self._loaded: tuple[Path, EdgeRunner] | None = None
+        self._loaded: dict[Path, EdgeRunner] = {}
 
-    def answer(self, model: str, text: str) -> Answer:
-        """The bundle's answer, without the time of loading it."""
+    def answer(self, model: str, raw: Raw, version: int = 0) -> Answer:
+        """The bundle's answer, without the time of loading it.
+
+        Args:
+            version: 0 for the served one.
+        """
         try:
             with self._lock:
-                runner = self._runner(model)
+                runner = self._runner(model, version)
                 start = time.perf_counter()
-                labels = runner.predict(text)
+                labels = runner.predict(raw)
         except (BundleError, EdgeError) as error:
             return Answer(f"⚠️ {error}")
         profile = runner.manifest.edge.profile if runner.manifest.edge else "edge"
         return Answer(_note(runner.manifest.version, start, profile), _scores(labels))
 
-    def _runner(self, model: str) -> EdgeRunner:
-        bundles = self._repository.edge_bundles(model, self._repository.serving(model))
+    def answers(self, model: str, inputs: Sequence[Raw], version: int) -> Iterator[Answer]:
+        """The answers of one version's bundle to many inputs, one after the other."""
+        for raw in inputs:
+            yield self.answer(model, raw, version)
+
+    def _runner(self, model: str, version: int) -> EdgeRunner:
+        version = version or self._repository.serving(model)
+        bundles = self._repository.edge_bundles(model, version)
         if not bundles:
-            raise EdgeError(f"{model} has no edge bundle; make one with: tensorseek train")
+            raise EdgeError(
+                f"{model} version {version} has no edge bundle; make one with: tensorseek train"
+            )
         path = bundles[0]
-        if self._loaded is None or self._loaded[0] != path:
-            self._loaded = (path, EdgeRunner.open(path))
-        return self._loaded[1]
+        if path not in self._loaded:
+            while len(self._loaded) > 1:  # two versions are compared, never more
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[path] = EdgeRunner.open(path)
+        return self._loaded[path]
 
 
 def _note(version: int, start: float, where: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +13,75 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is i
 import gradio as gr
 
 from bundle.repository import ModelRepository
-from tensorseek.demo.answers import Answer, Cloud, Edge
+from tensorseek.demo import (
+    changes_tab,
+    image_tab,
+    models_tab,
+    text_tab,
+    training_tab,
+    writing_tab,
+)
+from tensorseek.demo.answers import Cloud, Edge
+from tensorseek.demo.context import Context
 from tensorseek.errors import StackError
 
 _TITLE = "Tensorseek: one model, in the cloud and on the edge"
-_EXAMPLES = (
-    "a warm, funny and beautifully acted film",
-    "two hours of my life that I will never get back",
-    "the plot is thin, but the cast is a joy to watch",
-)
+_TABS = (text_tab, image_tab, writing_tab, models_tab, training_tab, changes_tab)
+_EVERY_S = 3
+_MOST_BYTES = 32 << 20  # of an uploaded file
+_HERE = Path(__file__).parent
 
 
-def build(models: Path, gateway: str) -> gr.Blocks:
-    """The page over a gateway and the edge bundles of a model repository."""
-    cloud, edge = Cloud(gateway), Edge(models)
-    repository = ModelRepository(models)
-
-    def ask(model: str | None, text: str) -> tuple[Any, ...]:
-        if model is None:
-            missing = Answer("⚠️ There is no model yet; make one with: tensorseek quickstart")
-            return _show(missing, missing)
-        return _show(cloud.answer(model, text), edge.answer(model, text))
-
-    def refresh() -> Any:
-        names = repository.names()
-        return gr.Dropdown(choices=names, value=names[0] if names else None)
-
+def build(models: Path, gateway: str, runs: Path) -> gr.Blocks:
+    """The page over a gateway, the edge bundles of a model repository, and training runs."""
+    context = Context(
+        cloud=Cloud(gateway), edge=Edge(models), repository=ModelRepository(models), runs=runs
+    )
     with gr.Blocks(title=_TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {_TITLE}")
-        model = gr.Dropdown(label="Model", interactive=True)
-        text = gr.Textbox(label="Text", placeholder="Write a sentence about a film", lines=3)
-        button = gr.Button("Classify", variant="primary")
-        _examples(text)
-        with gr.Row():
-            panels = [*_panel("Cloud"), *_panel("Edge")]
-        gr.on([button.click, text.submit], ask, [model, text], panels, api_name="classify")
-        page.load(refresh, None, model, api_visibility="private")
+        status = gr.Markdown(elem_id="status")
+        with gr.Tabs():
+            tabs = [tab.build(context) for tab in _TABS]
+        watched = [output for tab in tabs for output in tab.outputs]
+
+        def refresh(*values: Any) -> list[Any]:
+            held = context.holdings()
+            updates: list[Any] = [context.cloud.trouble() or ""]
+            left = list(values)
+            for tab in tabs:
+                own, left = left[: len(tab.outputs)], left[len(tab.outputs) :]
+                updates += tab.update(held, *own)
+            return updates
+
+        script = (_HERE / "accessible.js").read_text(encoding="utf-8")
+        page.load(None, js=script, api_visibility="private")
+        # A tab itself has no value to read.
+        read = [each if not isinstance(each, gr.Tab) else gr.State(None) for each in watched]
+        for event in (page.load, gr.Timer(_EVERY_S).tick):
+            event(
+                refresh,
+                read,
+                [status, *watched],
+                show_progress="hidden",
+                api_visibility="private",
+                trigger_mode="once",
+            )
     return page
 
 
-def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
+def serve(
+    *,
+    models: Path,
+    gateway: str,
+    runs: Path,
+    host: str,
+    port: int,
+    may_enter: Callable[[str, str], bool] | None = None,
+) -> None:
     """Shows the page until SIGTERM or Ctrl-C.
+
+    Args:
+        may_enter: whether a name and its password are right; None lets everybody in.
 
     Raises:
         StackError: the port is in use.
@@ -64,7 +92,7 @@ def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
     # Blocked before any thread starts, so that `sigwait` can't miss one.
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    page = build(models, gateway)
+    page = build(models, gateway, runs)
     page.launch(
         server_name=host,
         server_port=port,
@@ -73,33 +101,11 @@ def serve(*, models: Path, gateway: str, host: str, port: int) -> None:
         ssr_mode=False,
         enable_monitoring=False,
         quiet=True,
+        auth=may_enter,
+        css=(_HERE / "style.css").read_text(encoding="utf-8"),
+        max_file_size=_MOST_BYTES,
+        footer_links=["api"],
     )
     print(f"demo on http://{host}:{port}", flush=True)
     signal.sigwait(signals)
     page.close(verbose=False)
-
-
-def _examples(text: gr.Textbox) -> None:
-    """Sentences that fill the text when clicked.
-
-    Buttons, and filled in the browser: `gr.Examples` throws in the page while a slow machine
-    still loads its parts.
-    """
-    with gr.Row():
-        for example in _EXAMPLES:
-            gr.Button(example, size="sm").click(
-                None, None, text, js=f"() => {json.dumps(example)}", api_visibility="private"
-            )
-
-
-def _panel(title: str) -> tuple[gr.Label, gr.Markdown]:
-    with gr.Column():
-        gr.Markdown(f"## {title}")
-        return gr.Label(label=f"{title} scores"), gr.Markdown(elem_id=f"{title.lower()}-note")
-
-
-def _show(*sides: Answer) -> tuple[Any, ...]:
-    values: list[Any] = []
-    for side in sides:
-        values += [side.scores or None, side.note]
-    return tuple(values)

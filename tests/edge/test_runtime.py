@@ -115,7 +115,7 @@ def test_an_old_runtime_refuses_newer_ops_with_the_way_out(
     with pytest.raises(
         RuntimeUnfit,
         match=rf"^tflite-runtime 2\.14\.0 is too old: this dynamic_int8 model needs ops of "
-        rf"TFLite {needed}\. Install ai-edge-litert, or use a float32 bundle\.$",
+        rf"TFLite {needed}\. Install ai-edge-litert, or use a float32 or full_int8 bundle\.$",
     ):
         old.check(aged(edge_model, needed))
 

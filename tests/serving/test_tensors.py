@@ -18,6 +18,7 @@ from serving import tensors
 from serving.errors import InvalidArgument
 
 NUMBERS = ("float32", "float64", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
+UNSIGNED = ("uint16", "uint32", "uint64")  # of TensorFlow alone
 
 shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 numbers = st.sampled_from(NUMBERS).flatmap(lambda dtype: hnp.arrays(dtype, shapes))
@@ -54,6 +55,24 @@ def test_layout_and_byte_order_in_memory_do_not_reach_the_wire(array: NDArray[An
     swapped = array.astype(array.dtype.newbyteorder(">"))
     assert tensors.encode(np.asfortranarray(swapped)).data == plain
     assert plain == array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+@given(numbers | strings | st.sampled_from(UNSIGNED).flatmap(lambda t: hnp.arrays(t, shapes)))
+def test_tensorflows_message_brings_it_back_as_values_too(array: NDArray[Any]) -> None:
+    proto = tfs_pb2.TensorProto()
+    tensors.fill_tfs(proto, array, as_values=True)
+    assert proto.tensor_content == b""
+    same(tensors.decode_tfs(tfs_pb2.TensorProto.FromString(proto.SerializeToString())), array)
+    same(tensors.decode_tfs(tensors.encode_tfs(array)), array)
+    assert tensors.dtype_of(tensors.dtype_number(array.dtype)) == array.dtype
+
+
+@pytest.mark.parametrize("dtype", UNSIGNED)
+def test_numbers_that_only_tensorflow_has_are_refused_by_our_api(dtype: str) -> None:
+    with pytest.raises(
+        InvalidArgument, match=f"x: has dtype {dtype}; send one of float32, .*, string"
+    ):
+        tensors.encode(np.zeros(1, dtype), "x")
 
 
 def test_decoded_numbers_have_this_machines_byte_order() -> None:

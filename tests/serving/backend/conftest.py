@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from serving.backend.config import BackendConfig
+from serving.backend.manager import Pace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -162,7 +163,8 @@ def make_config(tmp_path: Path) -> MakeConfig:
     def make(**changes: Any) -> BackendConfig:
         root = tmp_path / "repository"
         root.mkdir(exist_ok=True)
-        settings = {"models": root, "port": 0, "poll_s": 0.02, "grace_s": 0.05, "drain_s": 5.0}
+        pace = Pace(poll_s=0.02, grace_s=0.05)
+        settings = {"models": root, "port": 0, "pace": pace, "drain_s": 5.0}
         return BackendConfig(**settings | changes)
 
     return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import BundleError
-from serving.backend import loader
+from serving.backend import loader, memory
+from serving.backend.batcher import Batching
 from serving.backend.config import BackendConfig
-from serving.backend.loader import Servable
-from serving.errors import InvalidArgument, LimitExceeded
+from serving.backend.servable import Servable
+from serving.errors import InvalidArgument
 from serving.tensors import encode_tfs
 
 Publish = Callable[..., Path]
@@ -29,7 +31,7 @@ Request = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> BackendConfig:
-    return BackendConfig(models=tmp_path_factory.mktemp("models"), max_batch=8)
+    return BackendConfig(models=tmp_path_factory.mktemp("models"), batching=Batching(max_rows=8))
 
 
 @pytest.fixture(scope="module")
@@ -121,42 +123,6 @@ def test_the_stored_signatures_are_kept_as_they_are(probe: Servable) -> None:
     assert set(definition.outputs) == {"y", "rows", "runs"}
 
 
-def test_warm_up_requests_have_run_before_the_first_caller(
-    config: BackendConfig,
-    publish_probe: Publish,
-    write_warmup: Callable[..., None],
-    predict_request: Request,
-) -> None:
-    requests = [predict_request(x=np.ones((1, width), np.float32)) for width in (1, 2, 3)]
-    requests.append(predict_request(signature="total", x=floats([1])))
-    path = publish_probe(config.models, 2, spoil=lambda path: write_warmup(path, requests))
-    assert predict(loader.load(path, config), x=floats([1]))["runs"].tolist() == [4]
-
-
-def test_a_warm_up_request_that_does_not_fit_is_named(
-    config: BackendConfig,
-    publish_probe: Publish,
-    write_warmup: Callable[..., None],
-    predict_request: Request,
-) -> None:
-    requests = [predict_request(x=floats([1])), predict_request(z=floats([1]))]
-    path = publish_probe(config.models, 3, spoil=lambda path: write_warmup(path, requests))
-    with pytest.raises(InvalidArgument, match=r'requests\[1\].inputs\["x"\]: is missing'):
-        loader.load(path, config)
-
-
-def test_too_many_warm_up_requests_are_refused(
-    config: BackendConfig,
-    publish_probe: Publish,
-    write_warmup: Callable[..., None],
-    predict_request: Request,
-) -> None:
-    requests = [predict_request(signature="total", x=floats([1]))] * 1001
-    path = publish_probe(config.models, 4, spoil=lambda path: write_warmup(path, requests))
-    with pytest.raises(LimitExceeded, match="more than 1000 warm-up requests"):
-        loader.load(path, config)
-
-
 def test_a_model_that_was_not_made_for_serving_is_refused(
     config: BackendConfig, publish_probe: Publish
 ) -> None:
@@ -210,6 +176,20 @@ def test_a_model_of_tensorflow_1_is_served_too(config: BackendConfig, tmp_path: 
     assert outputs["y"].tolist() == [2.5, 3.0, 4.5]
 
 
+def test_an_output_that_is_an_input_comes_back(config: BackendConfig, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    path = tmp_path / "same"
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], name="x")
+        v1.saved_model.simple_save(session, str(path), {"x": x}, {"x": x, "y": 2.0 * x})
+    turned = np.asfortranarray(floats([1, 2], [3, 4]))  # memory in another order
+    outputs = loader.load(path, config).compute("", {"x": turned})
+    assert outputs["x"].tolist() == [[1, 2], [3, 4]]
+    assert outputs["y"].tolist() == [[2, 4], [6, 8]]
+
+
 def test_a_table_is_filled_before_the_first_call(config: BackendConfig, tmp_path: Path) -> None:
     import tensorflow as tf
 
@@ -230,22 +210,120 @@ def test_a_table_is_filled_before_the_first_call(config: BackendConfig, tmp_path
     assert predict(servable, word=words)["index"].tolist() == [2, -1]
 
 
-def test_a_version_that_nobody_holds_is_freed_with_its_queues(
+def test_a_model_saved_under_a_strategy_is_served_without_one(
+    config: BackendConfig, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    class Scale(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = tf.Variable(3.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": self.weight * x}
+
+    with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
+        model = Scale()
+        tf.saved_model.save(model, str(tmp_path), {"serving_default": model.serve})
+    assert predict(loader.load(tmp_path, config), x=floats(2))["y"].tolist() == [6]
+
+
+def test_a_keras_model_is_served(config: BackendConfig, tmp_path: Path) -> None:
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.Input((2,), name="x")])
+    model.add(tf_keras.layers.Dense(1, kernel_initializer="ones", name="y"))
+    model.save(tmp_path, save_format="tf")
+    assert predict(loader.load(tmp_path, config), x=floats([1, 2]))["y"].tolist() == [[3]]
+
+
+def test_an_old_model_has_variables_without_resources_and_tables_from_files(
+    config: BackendConfig, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\n")
+    with tf.Graph().as_default(), v1.Session() as session:
+        file = tf.lookup.TextFileInitializer(
+            str(words),
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        word = v1.placeholder(tf.string, [None])
+        index = tf.lookup.StaticHashTable(file, -1).lookup(word)
+        weight = v1.Variable([10.0, 20.0], use_resource=False)
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        builder = v1.saved_model.Builder(str(tmp_path / "saved"))
+        utils = v1.saved_model.signature_def_utils
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {
+                "serving_default": utils.predict_signature_def(
+                    {"word": word}, {"y": tf.gather(weight, index)}
+                )
+            },
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
+        )
+        builder.save()
+    words.unlink()
+    servable = loader.load(tmp_path / "saved", config)
+    assert predict(servable, word=np.array([b"b", b"a"], object))["y"].tolist() == [20, 10]
+
+
+def test_a_version_that_nobody_holds_is_freed_with_its_session(
     config: BackendConfig, publish_probe: Publish
 ) -> None:
     servable = loader.load(publish_probe(config.models, 6), config)
     predict(servable, x=floats([1]))
-    session = weakref.ref(servable._functions["serving_default"]._session)
+    session = weakref.ref(servable._functions["serving_default"]._run._run._run._session)
     assert session() is not None
     del servable
     gc.collect()
     assert session() is None
 
 
+def test_twenty_loads_take_no_more_memory_than_two(config: BackendConfig, tmp_path: Path) -> None:
+    """The memory of a version is there for the next one: none is left over."""
+    import tensorflow as tf
+
+    class Heavy(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = tf.Variable(tf.ones([1024, 1024]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1024], tf.float32, name="x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": x @ self.weight}
+
+    model = Heavy()
+    tf.saved_model.save(model, str(tmp_path), {"serving_default": model.serve})
+
+    def cycle() -> int:
+        predict(loader.load(tmp_path, config), x=np.ones((1, 1024), np.float32))
+        memory.give_back()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    size_bytes = 4 << 20
+    gc.collect()
+    gc.freeze()  # the tests' own objects, which would cost most of the time
+    first = max(cycle() for _ in range(2))
+    last = [cycle() for _ in range(20)][-1]
+    gc.unfreeze()
+    assert last < first + 4 * size_bytes
+
+
 @pytest.fixture
 def patient(config: BackendConfig, publish_probe: Publish) -> Servable:
     """A model that waits for more rows, so that a test can count on which ones meet."""
-    patient = dataclasses.replace(config, batch_timeout_ms=2000.0)
+    patient = dataclasses.replace(config, batching=Batching(max_rows=8, timeout_s=2.0))
     path = config.models / "probe" / "7"
     return loader.load(path if path.exists() else publish_probe(config.models, 7), patient)
 
@@ -276,18 +354,11 @@ def test_calls_of_different_trailing_shapes_do_not_meet(patient: Servable) -> No
 
 
 def test_merging_can_be_turned_off(config: BackendConfig, publish_probe: Publish) -> None:
-    alone = dataclasses.replace(config, max_batch=1)
+    alone = dataclasses.replace(config, batching=None)
     servable = loader.load(publish_probe(config.models, 8), alone)
     answers = together([lambda: predict(servable, x=floats([1])) for _ in range(8)])
     assert {tuple(answer["rows"]) for answer in answers} == {(1,)}
     assert predict(servable, x=floats([1]))["runs"].tolist() == [9]
-
-
-def test_shapes_past_the_most_queues_are_answered_unmerged(probe: Servable) -> None:
-    for width in range(1, loader.MAX_QUEUES + 3):
-        assert predict(probe, x=floats(range(width)))["y"].tolist() == [
-            [2.0 * value for value in range(width)]
-        ]
 
 
 @settings(max_examples=20, deadline=None)

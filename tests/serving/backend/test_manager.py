@@ -5,7 +5,9 @@ The loader is a plain function here: it is what the manager is given in the back
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import shutil
 import threading
 import weakref
@@ -16,8 +18,9 @@ from typing import Any
 import pytest
 
 from bundle.repository import ModelRepository
-from serving.backend.manager import Manager, State, VersionStatus
-from serving.backend.source import Source
+from serving.backend.manager import Manager, Pace, State, VersionStatus
+from serving.backend.model_config import Listed
+from serving.backend.source import ListedSource, RepositorySource, Source
 from serving.errors import UnknownModel
 
 WAIT_S = 10.0
@@ -45,12 +48,14 @@ class Shelf:
         self.manager: Manager[Loaded] = self.make()
 
     def make(self, grace_s: float = 0.0) -> Manager[Loaded]:
+        return self.make_over(RepositorySource(self.root), Pace(poll_s=0.01, grace_s=grace_s))
+
+    def make_over(self, source: Source, pace: Pace) -> Manager[Loaded]:
         self.manager = Manager(
-            Source(self.root),
+            source,
             self.load,
             lambda name, serving: self.told.append((name, serving)),
-            poll_s=0.01,
-            grace_s=grace_s,
+            pace,
         )
         return self.manager
 
@@ -298,3 +303,65 @@ def test_stopping_lets_go_of_every_version(shelf: Shelf, eventually: Eventually)
     shelf.manager.stop()
     assert shelf.serving() is None
     assert shelf.refs[1]() is None
+
+
+def test_every_wanted_version_answers_who_names_it_and_the_newest_the_rest(
+    shelf: Shelf, eventually: Eventually
+) -> None:
+    for version in (1, 2, 3):
+        shelf.put(version)
+    source = ListedSource([Listed(name="model", base=shelf.root / "model", latest=2)])
+    shelf.make_over(source, Pace(poll_s=0.01, grace_s=0)).start()
+    eventually(lambda: shelf.states() == {3: State.AVAILABLE, 2: State.AVAILABLE})
+    assert [shelf.serving(version) for version in (None, 3, 2, 1)] == [3, 3, 2, None]
+    shelf.put(4)
+    eventually(lambda: shelf.states() == {4: State.AVAILABLE, 3: State.AVAILABLE, 2: State.END})
+    assert shelf.serving() == 4
+
+
+def test_a_refresh_returns_when_what_is_new_has_been_tried(shelf: Shelf) -> None:
+    for version in (1, 2):
+        shelf.put(version)
+    model = Listed(name="model", base=shelf.root / "model")
+    source = ListedSource([])
+    shelf.make_over(source, Pace(poll_s=math.inf, grace_s=0)).start()
+    source.replace([model])
+    shelf.manager.refresh()
+    assert shelf.serving() == 2
+    assert shelf.manager.answers("model")
+    assert shelf.manager.is_available("model", 2)
+    source.replace([dataclasses.replace(model, latest=None, versions=(1,))])
+    shelf.manager.refresh()
+    assert (shelf.serving(), shelf.states()[2]) == (1, State.END)
+    source.replace([])
+    shelf.manager.refresh()
+    assert not shelf.manager.answers("model")
+
+
+def test_a_version_that_does_not_load_is_tried_again_so_many_times(
+    shelf: Shelf, eventually: Eventually
+) -> None:
+    shelf.put(1, broken=True)
+    shelf.put(1, name="other")
+    source = RepositorySource(shelf.root)
+    shelf.make_over(source, Pace(poll_s=0.01, grace_s=0, retries=2, retry_s=0)).start()
+    eventually(lambda: shelf.loads.count(1) == 4)  # once the other one
+    for name in ("n", "o"):  # each is found by a further look
+        shelf.put(1, name=name)
+        eventually(lambda name=name: (name, True) in shelf.told)  # type: ignore[misc]
+    assert len(shelf.loads) == 6
+    assert shelf.states() == {1: State.END}
+
+
+def test_as_many_models_load_at_once_as_there_are_threads(shelf: Shelf) -> None:
+    for name in ("a", "b", "c"):
+        shelf.put(1, name=name)
+    shelf.gate.clear()
+    source = RepositorySource(shelf.root)
+    shelf.make_over(source, Pace(poll_s=0.01, load_threads=2)).start()
+    for _ in range(2):
+        assert shelf.loading.acquire(timeout=WAIT_S)
+    assert not shelf.loading.acquire(timeout=0.05)
+    shelf.gate.set()
+    shelf.manager.refresh()
+    assert all(shelf.manager.answers(name) for name in ("a", "b", "c"))

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2
 
 from bundle.manifest import TextPreprocess
 from bundle.preprocess import TextPreprocessor
 from bundle.repository import ModelRepository
 from serving.backend.config import BackendConfig
+from serving.backend.model_config import Tls
 from serving.backend.server import Backend
 from serving.errors import ConfigError
 
@@ -162,7 +170,7 @@ def test_a_corrupt_new_version_leaves_the_old_one_serving_and_says_why(
     _, stubs = running(config)
     publish_probe(config.models, 2, spoil=cut)
     bundle.rename(config.models / "tiny" / "2")
-    for name, reason in (("probe", "Read less bytes than requested"), ("tiny", "corrupted")):
+    for name, reason in (("probe", "Checksum does not match"), ("tiny", "corrupted")):
         eventually(lambda name=name: states(stubs, name).get(2, "")[:1] == ("END",))  # type: ignore[misc]
         assert states(stubs, name)[1] == ("AVAILABLE", "")
         assert reason in states(stubs, name)[2][1]
@@ -281,6 +289,28 @@ def test_more_calls_than_may_wait_are_refused_and_the_rest_are_answered(
     assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 3
 
 
+def test_a_call_whose_caller_gave_up_while_it_waited_is_not_computed(
+    make_config: MakeConfig,
+    running: Callable[..., tuple[Backend, Any]],
+    publish_probe: Publish,
+    predict_request: Request,
+) -> None:
+    config = make_config(grpc_threads=1)
+    publish_probe(config.models, 1)
+    _, stubs = running(config)
+    runs = predict_request(x=floats([1]))
+    assert stubs.prediction.Predict(runs, WAIT_S).outputs["runs"].tensor_content[0] == 1
+    turns = np.array([LONG], np.int32)
+    slow = stubs.prediction.Predict.future(
+        predict_request(signature="slow", x=floats([1]), turns=turns), WAIT_S
+    )
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs.prediction.Predict(runs, 0.05)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert slow.result(WAIT_S)
+    assert stubs.prediction.Predict(runs, WAIT_S).outputs["runs"].tensor_content[0] == 2
+
+
 def test_a_drain_takes_no_longer_than_it_may(
     make_config: MakeConfig, connect: Connect, publish_probe: Publish, predict_request: Request
 ) -> None:
@@ -295,6 +325,71 @@ def test_a_drain_takes_no_longer_than_it_may(
         assert call.exception(WAIT_S).code() is not grpc.StatusCode.OK
         assert time.monotonic() - begin_s < 1.0
     stubs.channel.close()
+
+
+def test_a_unix_socket_takes_calls_beside_or_instead_of_a_port(
+    make_config: MakeConfig,
+    connect: Connect,
+    publish_probe: Publish,
+    predict_request: Request,
+    tmp_path: Path,
+) -> None:
+    config = make_config(port=None, socket=tmp_path / "socket")
+    publish_probe(config.models, 1)
+    with Backend(config):
+        stubs = connect(f"unix:{tmp_path}/socket")
+        with stubs.channel:
+            answer = stubs.prediction.Predict(predict_request(x=floats([1])), WAIT_S)
+            assert answer.outputs["y"].tensor_content == floats(2).tobytes()
+
+
+def test_tls_proves_the_server_and_can_ask_the_caller_to(
+    make_config: MakeConfig, publish_probe: Publish, predict_request: Request
+) -> None:
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    key, certificate = self_signed()
+    tls = Tls(key=key, certificate=certificate, ca=certificate, verify_clients=True)
+    config = make_config(tls=tls)
+    publish_probe(config.models, 1)
+    parts = (certificate.encode(), key.encode(), certificate.encode())
+    with Backend(config) as backend:
+        for credentials, passes in (
+            (grpc.ssl_channel_credentials(*parts), True),
+            (grpc.ssl_channel_credentials(parts[0]), False),
+        ):
+            with grpc.secure_channel(f"localhost:{backend.port}", credentials) as channel:
+                stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+                call = stub.Predict.future(predict_request(x=floats([1])), WAIT_S)
+                assert (call.exception(WAIT_S) is None) is passes
+
+
+def test_a_key_that_is_none_stops_the_start(make_config: MakeConfig) -> None:
+    backend = Backend(make_config(tls=Tls(key="-----BEGIN", certificate="-----BEGIN")))
+    with pytest.raises(ConfigError, match=r"can't be had.*TLS"):
+        backend.start()
+
+
+def self_signed() -> tuple[str, str]:
+    """A key, and a certificate of localhost, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, lock = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(pem, form, lock).decode(), certificate.public_bytes(pem).decode()
 
 
 def in_flight(stubs: Any, predict_request: Request) -> Any:
@@ -312,15 +407,10 @@ def in_flight(stubs: Any, predict_request: Request) -> Any:
 
 
 @contextlib.contextmanager
-def child(models: Path) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
-    """A process that runs a backend, and the events it logs."""
-    code = (
-        "from pathlib import Path; from serving import logs; from serving.backend import server; "
-        "from serving.backend.config import BackendConfig; logs.configure(); "
-        f"server.run(BackendConfig(models=Path({str(models)!r}), port=0))"
-    )
+def child(*command: str) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
+    """A Python process, and the events it logs."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     try:
@@ -334,24 +424,40 @@ def child(models: Path) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[s
 def test_sigterm_lets_the_calls_in_flight_finish_and_ends_with_exit_code_0(
     tmp_path: Path, connect: Connect, publish_probe: Publish, predict_request: Request
 ) -> None:
+    """Also that the program listens once its model is loaded, as TensorFlow Serving does."""
     publish_probe(tmp_path, 1)
-    with child(tmp_path) as (process, events):
-        listening = next(event for event in events if event["event"] == "backend listens")
-        assert any(event["event"] == "model serves" for event in events)
-        stubs = connect(listening["address"])
+    port = free_port()
+    flags = ("--model_name=probe", f"--model_base_path={tmp_path}/probe", f"--port={port}")
+    with child("-m", "tensorseek.model_server", *flags) as (process, events):
+        until = itertools.takewhile(lambda event: event["event"] != "backend listens", events)
+        assert [event["event"] for event in until][-1] == "model serves"
+        stubs = connect(f"127.0.0.1:{port}")
         with stubs.channel:
+            assert health(stubs, "probe") == SERVING
             call = in_flight(stubs, predict_request)
             process.send_signal(signal.SIGTERM)
-            assert call.result(WAIT_S).outputs["y"].tensor_content == floats(2).tobytes()
+            assert list(call.result(WAIT_S).outputs["y"].float_val) == [2.0]
         assert [event["event"] for event in events] == ["backend drains", "backend stopped"]
         assert process.wait(WAIT_S) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_sigint_while_a_model_loads_ends_with_exit_code_0(
     tmp_path: Path, publish_probe: Publish
 ) -> None:
     publish_probe(tmp_path, 1)
-    with child(tmp_path) as (process, events):
+    code = (
+        "from pathlib import Path; from serving import logs; from serving.backend import server; "
+        "from serving.backend.config import BackendConfig; logs.configure(); "
+        f"server.run(BackendConfig(models=Path({str(tmp_path)!r}), port=0))"
+    )
+    with child("-c", code) as (process, events):
         assert any(event["event"] == "backend listens" for event in events)
         process.send_signal(signal.SIGINT)
         assert [event["event"] for event in events][-1] == "backend stopped"

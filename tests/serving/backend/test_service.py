@@ -227,7 +227,7 @@ def filter_out(request: Any) -> None:
         ),
         ({}, lie, INVALID, 'inputs["x"].tensor_content: has 9 bytes; '),
         ({}, claim, INVALID, 'inputs["x"].tensor_shape: '),
-        ({}, label, INVALID, "model_spec.version_label: 'canary' is unknown; "),
+        ({}, label, INVALID, "Unrecognized servable version label: canary"),
         ({}, unname, INVALID, "model_spec: Missing ModelSpec; "),
         ({}, filter_out, INVALID, "output_filter[0]: 'no' is no output of signature "),
         ({"model": "n" * 100_000}, None, NOT_FOUND, "Servable not found for request: Latest(nn"),
@@ -265,9 +265,52 @@ def test_a_fault_inside_stays_inside_and_is_logged(
     assert "/server/secret" in str(record.exc_info[1])
 
 
-def test_methods_that_are_not_here_say_so(stubs: Any) -> None:
-    from tensorflow_serving.apis import classification_pb2
-
+def test_a_model_without_a_name_is_refused(stubs: Any, predict_request: Request) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stubs.prediction.Classify(classification_pb2.ClassificationRequest())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        stubs.prediction.Predict(predict_request("", x=floats([1])))
+    assert caught.value.code() is INVALID
+    assert caught.value.details() == "model_spec: ModelSpec has no name specified."
+
+
+def test_the_services_can_be_listed(stubs: Any) -> None:
+    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+    stub = reflection_pb2_grpc.ServerReflectionStub(stubs.channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = stub.ServerReflectionInfo(iter([asked]))
+    assert {service.name for service in answer.list_services_response.service} == {
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "tensorflow.serving.ModelService",
+        "tensorflow.serving.PredictionService",
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    method=st.sampled_from(
+        ["Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"]
+    ),
+    cut=st.integers(0, 60),
+    noise=st.binary(max_size=8),
+)
+def test_any_bytes_get_a_status_and_the_next_request_is_served(
+    stubs: Any, predict_request: Request, method: str, cut: int, noise: bytes
+) -> None:
+    good = predict_request(x=floats([1, 2]))
+    data = good.SerializeToString()
+    path = f"/tensorflow.serving.PredictionService/{method}"
+    call = stubs.channel.unary_unary(path, lambda sent: sent, lambda got: got)
+    code = status_of_call(call, data[:cut] + noise + data[cut:])
+    assert code in {None, INVALID, NOT_FOUND, grpc.StatusCode.INTERNAL}
+    answer = stubs.prediction.Predict(good, WAIT_S)
+    assert answer.outputs["y"].tensor_content == floats(2, 4).tobytes()
+
+
+def status_of_call(call: Any, data: bytes) -> grpc.StatusCode | None:
+    try:
+        call(data, timeout=WAIT_S)
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return None

@@ -9,11 +9,12 @@ from serving.gateway.admission import Admission
 
 
 def test_one_more_than_allowed_is_refused_by_the_limits_name() -> None:
-    admission = Admission(2)
-    with admission.admit(), admission.admit():
+    admission = Admission(2, "max_in_flight")
+    with admission, admission:
         assert admission.in_flight == 2
-        with pytest.raises(LimitExceeded, match="max_in_flight=2"), admission.admit():
+        with pytest.raises(LimitExceeded, match="max_in_flight=2") as caught, admission:
             pass
-    with pytest.raises(KeyError), admission.admit():
+        assert caught.value.retry_after_s
+    with pytest.raises(KeyError), admission:
         raise KeyError
     assert admission.in_flight == 0

@@ -5,7 +5,7 @@ asked is told apart from what doesn't exist.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from bundle.repository import ModelRepository
 from serving.errors import BackendUnavailable, UnknownModel
 from serving.gateway.catalog import Catalog
+from serving.gateway.published import Model
 
 
 class Loaded:
@@ -24,7 +25,7 @@ class Loaded:
         self.asked = 0
         self.asking = asyncio.Semaphore(0)
 
-    async def __call__(self, name: str) -> frozenset[int]:
+    async def __call__(self, name: str, published: Mapping[int, Model]) -> frozenset[int]:
         self.asked += 1
         self.asking.release()
         await asyncio.sleep(0)

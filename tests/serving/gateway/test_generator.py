@@ -19,6 +19,7 @@ from serving.errors import BackendFault, BackendUnavailable, InvalidArgument, Li
 from serving.gateway.catalog import Catalog
 from serving.gateway.config import GatewayConfig
 from serving.gateway.generator import Generator, Piece, Wish
+from serving.gateway.published import Model
 from serving.gateway.types import Deadline, ModelKey, Tensors
 
 POSITIONS = 40
@@ -61,7 +62,7 @@ async def run(key: ModelKey, signature: str, inputs: Tensors, deadline: Deadline
     return answer(signature, inputs)
 
 
-async def first_version(name: str) -> frozenset[int]:
+async def first_version(name: str, published: Mapping[int, Model]) -> frozenset[int]:
     return frozenset({1})
 
 
@@ -90,8 +91,8 @@ def ask(
     catalog: Catalog, config: GatewayConfig, model: str = "writer", execute: Any = run, **wish: Any
 ) -> list[Piece]:
     async def collect() -> list[Piece]:
-        generator = Generator(catalog, execute, config)
-        pieces = generator.generate(model, 0, Wish(**wish), Deadline.after(60))
+        generator = Generator(execute, config)
+        pieces = generator.generate(catalog.find(model), Wish(**wish), Deadline.after(60))
         return [piece async for piece in pieces]
 
     return asyncio.run(collect())
@@ -166,9 +167,9 @@ def test_a_text_that_is_left_is_asked_for_no_more(catalog: Catalog, config: Gate
         return await run(key, signature, inputs, deadline)
 
     async def leave() -> None:
-        generator = Generator(catalog, count, config)
+        generator = Generator(count, config)
         wish = Wish(prompt="good", seed=2)
-        pieces = generator.generate("writer", 0, wish, Deadline.after(60))
+        pieces = generator.generate(catalog.find("writer"), wish, Deadline.after(60))
         await anext(pieces)
         await pieces.aclose()
 

@@ -93,4 +93,4 @@ def test_reflection_lists_the_services_and_describes_ours(channel: grpc.Channel)
     (data,) = described.file_descriptor_response.file_descriptor_proto
     (service,) = FileDescriptorProto.FromString(data).service
     names = [method.name for method in service.method]
-    assert names == ["Predict", "Generate", "ListModels", "GetModel"]
+    assert names == ["Predict", "PredictStream", "Generate", "ListModels", "GetModel"]

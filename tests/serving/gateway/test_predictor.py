@@ -19,9 +19,12 @@ from bundle.postprocess import rank_labels
 from bundle.repository import ModelRepository
 from serving.errors import BackendFault, BackendUnavailable, InvalidArgument, UnknownModel
 from serving.gateway import predictor
+from serving.gateway.access import Visitor
+from serving.gateway.call import Call, Origin
 from serving.gateway.catalog import Catalog
 from serving.gateway.predictor import Answer, Predictor
-from serving.gateway.types import Deadline, Execute, ModelKey, Tensors
+from serving.gateway.published import Model
+from serving.gateway.types import Deadline, Execute, ModelKey, Submit, Tensors
 
 LABELS = ("negative", "positive")
 PICTURES = ImagePreprocess(height=4, width=6)
@@ -33,7 +36,7 @@ async def token_sums(key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tens
     return {"logits": np.stack([-ids, ids], 1).astype(np.float32) / 100}
 
 
-async def first_version(name: str) -> frozenset[int]:
+async def first_version(name: str, published: Mapping[int, Model]) -> frozenset[int]:
     return frozenset({1})
 
 
@@ -48,6 +51,16 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, publish_plain: Callable[..
     return catalog
 
 
+def alone(execute: Execute) -> Submit:
+    """Merges nothing."""
+    return lambda key, inputs, deadline, caller: execute(key, inputs, deadline)
+
+
+def a_call() -> Call:
+    deadline, visitor = Deadline.after(60), Visitor("someone")
+    return Call(method="Predict", origin=Origin("", (), None), deadline=deadline, visitor=visitor)
+
+
 def ask(
     catalog: Catalog,
     inputs: Sequence[Any],
@@ -55,8 +68,8 @@ def ask(
     max_batch: int = 4,
     model: str = "tiny",
 ) -> Answer:
-    flow = Predictor(catalog, execute, max_batch)
-    return asyncio.run(flow.predict(model, 0, inputs, Deadline.after(60)))
+    flow = Predictor(catalog, execute, alone(execute), max_batch)
+    return asyncio.run(flow.predict(catalog.find(model), inputs, a_call()))
 
 
 words = st.lists(st.sampled_from("good bad film plot a the".split()), min_size=1, max_size=20)
@@ -68,10 +81,10 @@ def test_each_text_is_answered_at_its_place_as_if_it_came_alone(
     catalog: Catalog, texts: list[str]
 ) -> None:
     if not any(texts):
-        with pytest.raises(InvalidArgument, match=r"inputs\[0\].text: is empty"):
-            ask(catalog, texts)
+        assert "inputs[0].text: is empty" in str(ask(catalog, texts).refused)
         return
     answer = ask(catalog, texts)
+    assert answer.refused is None
     for place, (text, outcome) in enumerate(zip(texts, answer.outcomes, strict=True)):
         if text:
             assert outcome == ask(catalog, [text]).outcomes[0]
@@ -211,8 +224,8 @@ def test_a_picture_that_is_damaged_fails_alone(catalog: Catalog) -> None:
         assert outcome.problem.startswith(problem)
         assert outcome.field == f"inputs[{place}].{'text' if place == 3 else 'image'}"
     assert outcomes[0] == outcomes[4]
-    with pytest.raises(InvalidArgument, match=r"inputs\[0\]\.image: is damaged"):
-        ask(catalog, [whole[:-30]], brightness, model="eyes")
+    refused = ask(catalog, [whole[:-30]], brightness, model="eyes").refused
+    assert "inputs[0].image: is damaged" in str(refused)
 
 
 def test_a_version_that_was_swapped_away_is_replaced_once(
@@ -221,7 +234,7 @@ def test_a_version_that_was_swapped_away_is_replaced_once(
     publish_plain(tmp_path)
     loaded = {1}
 
-    async def available(name: str) -> frozenset[int]:
+    async def available(name: str, published: Mapping[int, Model]) -> frozenset[int]:
         return frozenset(loaded)
 
     async def execute(key: ModelKey, inputs: Tensors, deadline: Deadline) -> Tensors:
@@ -232,13 +245,15 @@ def test_a_version_that_was_swapped_away_is_replaced_once(
     async def swap() -> None:
         catalog = Catalog(ModelRepository(tmp_path), available)
         await catalog.refresh()
-        flow = Predictor(catalog, execute, 4)
+        flow = Predictor(catalog, execute, alone(execute), 4)
+        first = catalog.find("tiny")
         publish_plain(tmp_path)
         loaded.symmetric_difference_update({1, 2})
         with pytest.raises(UnknownModel):
-            await flow.predict("tiny", 1, ["good"], Deadline.after(60))
-        answer = await flow.predict("tiny", 0, ["good"], Deadline.after(60))
-        assert answer.version == 2
+            await flow.predict(first, ["good"], a_call())
+        call = a_call()
+        answer = await flow.predict(first, ["good"], call, swap="tiny")
+        assert answer.version == call.version == 2
 
     asyncio.run(swap())
 

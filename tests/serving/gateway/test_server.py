@@ -28,7 +28,7 @@ sys.modules["tensorflow"] = sys.modules["transformers"] = None  # importing them
 from pathlib import Path
 from serving import logs
 from serving.gateway.config import GatewayConfig
-from serving.gateway.server import run
+from serving.gateway.workers import run
 logs.configure()
 run(GatewayConfig(models=Path(sys.argv[1]), backend=sys.argv[2], port=0, http_port=0))
 """
@@ -52,6 +52,8 @@ class Child:
         seen = []
         for text in self.process.stderr:
             seen.append(text)
+            if not text.startswith("{"):
+                continue  # gRPC's own words about a backend without a health service
             line: dict[str, Any] = json.loads(text)
             if line["event"] == event:
                 return line

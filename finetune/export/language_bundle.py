@@ -1,0 +1,93 @@
+"""What the edge bundle of a language model holds: see `decoder` for its signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bundle import golden
+from bundle.manifest import Generation, Profile
+from bundle.preprocess import TextPreprocessor
+from finetune.deepseek import cache
+from finetune.errors import ExportError
+from finetune.export import decoder, flatbuffer, generation, language_gate, tflite
+from finetune.export.candidate import Candidate
+from finetune.export.converted import Converted, tolerance
+from finetune.export.decoder import Writer
+from finetune.progress import Progress
+
+_POSITIONS = 1024  # the most columns of a cache, which a device holds and hands over at each token
+_GOLDEN = 4  # examples: each has a logit for every token of the vocabulary
+_STATIC = ("full_int8", "mixed_int8")
+
+
+def make(candidate: Candidate, profile: Profile, title: str, progress: Progress) -> Converted:
+    """Converts a language model and has its gate judge it.
+
+    Raises:
+        ExportError: the profile, or the architecture, is none for a language model.
+        GateRefused: the converted model lost too much, or is not what its profile says.
+    """
+    told = generation.record(candidate)
+    if told is None or not decoder.takes(candidate.model.model):
+        raise ExportError(
+            f"{title}: only a language model of the DeepSeek family, without sliding windows, "
+            "writes on a device; set edge.profiles to []"
+        )
+    if profile in _STATIC:
+        raise ExportError(
+            f"{title}: a language model computes in float on a device; use dynamic_int8"
+        )
+    preprocessor = candidate.task.preprocessor
+    if not isinstance(preprocessor, TextPreprocessor):
+        raise TypeError(f"no language model reads what {type(preprocessor).__name__} gives")
+    buckets = preprocessor.spec.buckets
+    positions = min(told.positions, max(_POSITIONS, buckets[-1]))
+    with progress.timed(f"convert to {profile}", expected_s=30):
+        writer = Writer(candidate.model.model)
+        functions = _functions(writer, buckets, positions)
+        content = tflite.convert_functions(writer, functions, profile)
+    flatbuffer.check_profile(flatbuffer.inspect(content), profile)
+    model = language_gate.Quantized(content, buckets)
+    verdict = language_gate.judge(candidate, model, progress)
+    language_gate.check(title, verdict, candidate.recipe.edge.language)
+    longest = max(candidate.data.test.ids, key=len)
+    return Converted(
+        model=content,
+        golden=_golden(candidate, preprocessor, model, verdict),
+        evaluation=verdict.figures() | model.latency(longest),
+        generation=Generation(positions=positions, end_ids=told.end_ids),
+    )
+
+
+def _functions(writer: Writer, buckets: tuple[int, ...], positions: int) -> dict[str, Any]:
+    """The concrete functions by the names of their signatures."""
+    width = cache.width(writer.model.config)
+
+    def prefill(tokens: int) -> Any:
+        ids = tf.TensorSpec([1, tokens], tf.int32, "input_ids")
+        return tf.function(writer.prefill).get_concrete_function(ids)
+
+    decode = tf.function(writer.decode)
+    return {
+        **{f"prefill_{tokens}": prefill(tokens) for tokens in buckets},
+        "decode": decode.get_concrete_function(
+            tf.TensorSpec([1], tf.int32, "token"),
+            tf.TensorSpec([1], tf.int32, "position"),
+            tf.TensorSpec([1, positions, width], tf.float32, "cache"),
+        ),
+    }
+
+
+def _golden(
+    candidate: Candidate,
+    preprocessor: TextPreprocessor,
+    model: language_gate.Quantized,
+    verdict: language_gate.Verdict,
+) -> golden.Golden:
+    """The logits of what follows a few test sequences."""
+    inputs = [str(raw) for raw in candidate.golden_inputs(_GOLDEN)]
+    logits = np.stack([model.last(each) for each in preprocessor.encode(inputs)])
+    return golden.make(inputs, logits, tolerance(verdict.usual_difference))

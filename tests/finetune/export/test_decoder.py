@@ -1,0 +1,96 @@
+"""Laws of the decoder's graphs: they answer as the trained model does, and convert as promised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from finetune.deepseek import cache, checkpoint, config
+from finetune.deepseek.decoder import CausalLM
+from finetune.export import decoder, flatbuffer, gate, inference_graph, tflite
+from finetune.export.decoder import Classifier, Writer
+from finetune.export.serving_model import ServingModel
+from finetune.progress import Silent
+from finetune.tasks.text_classification import TextClassification
+
+GOLDEN = Path(__file__).parents[1] / "deepseek" / "golden"
+IDS = np.random.default_rng(0).integers(2, 61, 11)
+SIZES = {  # the smallest at which the converter makes int8 of 90% of the weights
+    "vocab_size": 128,
+    "hidden_size": 96,
+    "intermediate_size": 96,
+    "moe_intermediate_size": 48,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 2,
+    "topk_group": 1,
+    "kv_lora_rank": 24,
+    "q_lora_rank": 24,
+    "qk_nope_head_dim": 48,
+    "qk_rope_head_dim": 24,
+    "v_head_dim": 48,
+    "num_attention_heads": 2,
+}
+
+
+def padded(ids: Any, columns: int) -> Any:
+    """One text, as devices and our tasks pad it: on the right."""
+    return tf.constant(np.pad(ids, (0, columns - len(ids)))[None], tf.int32)
+
+
+@pytest.mark.parametrize("variant", ["llama", "qwen2", "v2-lite", "v3"])
+def test_a_writer_predicts_as_the_trained_model(variant: str) -> None:
+    """Whatever stands in the cache's later columns."""
+    model = checkpoint.from_pretrained(GOLDEN / variant)
+    expected = model({"input_ids": padded(IDS, 11), "attention_mask": tf.ones([1, 11], tf.int32)})
+    writer = Writer(model)
+    known = np.random.default_rng(1).normal(size=[1, 16, cache.width(model.config)])
+    remembered = tf.constant(known, tf.float32)
+    for place, token in enumerate(IDS):
+        if place == 5:  # the rest is read from the cache that prefill gives
+            remembered = tf.concat(
+                [writer.prefill(padded(IDS, 12))["cache"], remembered[:, 12:]], 1
+            )
+        at = tf.constant([place], tf.int32)
+        found = writer.decode(tf.constant([token], tf.int32), at, remembered)
+        np.testing.assert_allclose(found["logits"], expected.logits[:, place], atol=2e-5)
+        remembered = tf.tensor_scatter_nd_update(remembered, [[0, place]], found["entry"])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes) -> Path:
+    """A checkpoint of DeepSeek-V3's architecture."""
+    folder = tmp_path_factory.mktemp("base")
+    content = json.loads((GOLDEN / "v3" / "config.json").read_text()) | SIZES
+    tf.keras.utils.set_random_seed(0)
+    model = CausalLM(config.parse(content))
+    one = tf.ones([1, 1], tf.int32)
+    model({"input_ids": one, "attention_mask": one})
+    checkpoint.save_pretrained(model, folder)
+    (folder / "tokenizer.json").write_bytes(tokenizer_json)
+    return folder
+
+
+def test_a_classifier_runs_in_float_and_in_int8(base: Path, tiny_recipe: Any) -> None:
+    task = TextClassification(tiny_recipe(f"base_model={base}", "data.buckets=[16]"))
+    test, model = task.load_data().test, task.build_model()
+    expected = task.measure(model, test, progress=Silent(), title="").logits
+    graph = inference_graph.of(ServingModel(task, model))
+    assert isinstance(graph.model, Classifier)
+    for profile, most in (("float32", 1e-4), ("dynamic_int8", 0.15)):
+        content = tflite.convert(graph, task.preprocessor.spec.variants, profile)
+        flatbuffer.check_profile(flatbuffer.inspect(content), profile)
+        quantized = gate.Quantized(content, task.preprocessor.spec)
+        found = gate.run(quantized, task, test, Silent())
+        usual = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
+        assert 0 < usual <= most  # on average: near a tie, rounding chooses another expert
+
+
+def test_what_it_does_not_compute_it_does_not_take() -> None:
+    assert not decoder.takes(checkpoint.from_pretrained(GOLDEN / "qwen2-window"))
+    assert decoder.takes(checkpoint.from_pretrained(GOLDEN / "v2-yarn"))
