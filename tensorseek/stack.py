@@ -82,10 +82,10 @@ def gateway(models: Path, ports: Ports, logs: Path, *, needs_model: bool = False
     return Child("gateway", command, lambda: _answers(url), logs)
 
 
-def demo(models: Path, ports: Ports, logs: Path) -> Child:
-    """The page over gateway and edge bundles."""
+def demo(models: Path, ports: Ports, logs: Path, runs: Path) -> Child:
+    """The page over gateway, edge bundles and training runs."""
     command = ["demo", "--models", str(models), "--gateway", f"{HOST}:{ports.gateway}"]
-    command += ["--port", str(ports.demo)]
+    command += ["--port", str(ports.demo), "--runs", str(runs)]
     return Child("demo", command, lambda: _answers(f"http://{HOST}:{ports.demo}/"), logs)
 
 

@@ -12,6 +12,7 @@ inference_graph   which graph the file is made of: our own, or the trained model
 encoder           BERT's architecture for small devices
 decoder           DeepSeek's, likewise
 picture_network   our residual network, likewise
+untracked         a Keras model, hidden from TensorFlow
 tflite            float and dynamic int8 files, by TensorFlow's converter
 search            static int8 that keeps its accuracy: which step, which islands, by
   calibration       real training examples

@@ -23,6 +23,7 @@ import tensorflow as tf
 from finetune.deepseek.cache import Memory, Parts, pack, unpack
 from finetune.deepseek.decoder import Block, CausalLM, Output, SequenceClassifier
 from finetune.deepseek.experts import MixtureOfExperts
+from finetune.export.untracked import Untracked
 
 
 def takes(model: Any) -> bool:
@@ -39,10 +40,15 @@ class Decoder(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: Any) -> None:
         super().__init__(name="decoder")
-        self.model = model  # its variables are the weights
-        self._layers = model.model
-        self._embedding = _constant(self._layers.embed_tokens.embeddings)
-        self._experts = [_experts(block) for block in self._layers.layers]
+        self._weights = list(model.variables)
+        self._trained = Untracked(model)
+        self._embedding = _constant(model.model.embed_tokens.embeddings)
+        self._experts = [_experts(block) for block in model.model.layers]
+
+    @property
+    def model(self) -> Any:
+        """The trained model, whose variables are the weights."""
+        return self._trained.value
 
     def read(self, input_ids: Any) -> tuple[Any, Memory]:
         """Features [1, T, hidden] of a text, and what is remembered of it.
@@ -55,13 +61,13 @@ class Decoder(tf.Module):  # type: ignore[misc]
         readable = tf.constant(np.tril(np.ones([1, tokens, tokens], np.bool_)))
         x = tf.gather(self._embedding, input_ids)
         memory = []
-        for place, block in enumerate(self._layers.layers):
+        for place, block in enumerate(self.model.model.layers):
             with tf.name_scope(f"block_{place}"):
                 normed = block.input_layernorm(x)
                 read, parts = block.self_attn.prefill(normed, positions, readable)
                 x = self._feed_forward(place, block, x + read)
             memory.append(parts)
-        return self._layers.norm(x), tuple(memory)
+        return self.model.model.norm(x), tuple(memory)
 
     def _feed_forward(self, place: int, block: Block, x: Any) -> Any:
         normed = block.post_attention_layernorm(x)
@@ -84,7 +90,7 @@ class Writer(Decoder):
 
     def __init__(self, model: CausalLM) -> None:
         super().__init__(model)
-        layers = self._layers.layers
+        layers = model.model.layers
         self._prepared = [
             tuple(tuple(map(_constant, part)) for part in block.self_attn.prepared())
             for block in layers
@@ -107,7 +113,7 @@ class Writer(Decoder):
         memory = unpack(self.model.config, cache)
         x = tf.gather(self._embedding, token)
         entries: list[Parts] = []
-        for place, block in enumerate(self._layers.layers):
+        for place, block in enumerate(self.model.model.layers):
             with tf.name_scope(f"block_{place}"):
                 normed = block.input_layernorm(x)
                 read, grown = block.self_attn.step(
@@ -115,7 +121,10 @@ class Writer(Decoder):
                 )
                 x = self._feed_forward(place, block, x + read)
             entries.append(tuple(part[:, :, -1:] for part in grown))
-        return {"logits": self._logits(self._layers.norm(x)), "entry": pack(tuple(entries))[:, 0]}
+        return {
+            "logits": self._logits(self.model.model.norm(x)),
+            "entry": pack(tuple(entries))[:, 0],
+        }
 
     def _logits(self, features: Any) -> Any:
         if self.model.lm_head is not None:

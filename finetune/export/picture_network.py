@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from finetune.export.untracked import Untracked
 from finetune.head import ClassificationHead
 from finetune.residual_network import Output, ResidualNetwork
 
@@ -38,14 +39,15 @@ class PictureNetwork(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: ResidualNetwork, normalize: Callable[[Any], Any]) -> None:
         super().__init__(name="picture_network")
-        self._network = model  # its variables are the weights
+        self._weights = list(model.variables)
+        self._network = Untracked(model)
         black, white = (normalize(tf.fill([1, 1, 1, 3], each)) for each in (0.0, 255.0))
         # One product for each pixel: three steps over so few channels each are slow kernels.
         self._colours = tf.linalg.diag((white - black)[0, 0, 0] / 255)[None, None]
         self._black = tf.reshape(black, [3])
 
     def __call__(self, pixels: Any, training: bool = False) -> Output:  # noqa: ARG002 (as every model)
-        network = self._network
+        network = self._network.value
         with tf.name_scope("stem"):
             shown = tf.nn.conv2d(pixels, self._colours, 1, "VALID") + self._black
             x = _convolve(shown, network.stem)

@@ -173,6 +173,7 @@ def up(
     http_port: Port = 9001,
     demo_port: Port = 7860,
     logs: Annotated[Path, typer.Option(help="Folder of the log files.")] = Path("runs/logs"),
+    runs: Runs = Path("runs"),
 ) -> None:
     """Starts backend, gateway and demo, and keeps them running until Ctrl-C or SIGTERM."""
     ports = stack.Ports(backend=backend_port, gateway=gateway_port, http=http_port, demo=demo_port)
@@ -181,7 +182,7 @@ def up(
     children = [
         stack.backend(models, ports, logs),
         stack.gateway(models, ports, logs, needs_model=has_model),
-        stack.demo(models, ports, logs),
+        stack.demo(models, ports, logs, runs),
     ]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end in KeyboardInterrupt
     with contextlib.suppress(KeyboardInterrupt), stack.running(children):

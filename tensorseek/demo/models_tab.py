@@ -15,6 +15,7 @@ from bundle.manifest import EdgeModel, Manifest
 from bundle.repository import ModelRepository
 from finetune.report.element import element
 from tensorseek.demo.context import Context, Holdings, Watched, choice
+
 _UNITS = (("%", "accuracy"), ("MB", "size"), ("ms", "time"))  # of the bars of an edge profile
 
 

@@ -31,7 +31,7 @@ def build(context: Context) -> Watched:
             file = gr.File(label="CSV file", file_types=[".csv"], file_count="single")
             run = gr.Button("Classify the file")
             summary = gr.Markdown(elem_id="batch-summary")
-            result = gr.File(label="Result", interactive=False, visible=False)
+            result = gr.DownloadButton("Download the answers", visible=False)
 
     def ask(model: str | None, text: str) -> tuple[Any, ...]:
         return sides.ask(context, model, text)
@@ -45,12 +45,12 @@ def build(context: Context) -> Watched:
             progress(share, desc=done)
 
         if not model or not path:
-            return "⚠️ Choose a model and a CSV file first.", gr.File(visible=False)
+            return "⚠️ Choose a model and a CSV file first.", gr.DownloadButton(visible=False)
         try:
             found = batch.classify(context, model, Path(path), told)
         except batch.BatchError as error:
-            return f"⚠️ {error}", gr.File(visible=False)
-        return found.summary, gr.File(value=str(found.path), visible=True)
+            return f"⚠️ {error}", gr.DownloadButton(visible=False)
+        return found.summary, gr.DownloadButton(value=str(found.path), visible=True)
 
     gr.on([button.click, text.submit], ask, [model, text], panels, api_name="classify")
     run.click(classify, [model, file], [summary, result], api_name="classify_file")

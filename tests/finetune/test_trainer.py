@@ -163,15 +163,20 @@ def test_training_stops_when_patience_is_over(tiny_recipe: Any, data: TaskData) 
     assert trained.best_epoch == 1
 
 
-def test_tensorboard_sees_the_training(tiny_recipe: Any, data: TaskData, tmp_path: Path) -> None:
+def test_tensorboard_and_a_page_see_the_training(
+    tiny_recipe: Any, data: TaskData, tmp_path: Path
+) -> None:
     recipe = tiny_recipe("schedule.epochs=2", "logging.every=5", "logging.histograms=true")
     trained = trainer.train(TextClassification(recipe), recipe, data, Silent(), folder=tmp_path)
     rows: dict[str, list[int]] = {}
-    for path in (tmp_path / "logs").iterdir():
+    for path in (tmp_path / "logs").glob("events.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 rows.setdefault(value.tag, []).append(event.step)
     every = list(range(5, trained.steps + 1, 5))
+    told = [json.loads(line) for line in (tmp_path / "logs" / "curve.jsonl").open()]
+    assert [row["step"] for row in told if "loss" in row] == every
+    assert [row["dev_score"] for row in told if "dev_score" in row] == trained.dev_scores
     for name in (
         "train/loss",
         "train/learning_rate",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +18,16 @@ from serving.client import Client
 from serving.errors import InvalidArgument
 from serving.generation import Sampling
 
-GOLDEN = Path(__file__).parents[1] / "finetune" / "deepseek" / "golden"
-WORDS = "the film was very good but the plot was awful and dull".split()
+
+@pytest.fixture(scope="module")
+def models(writer: Any) -> Path:
+    found: Path = writer.models
+    return found
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes) -> Path:
-    """A repository with a V3 language model that learnt a little."""
-    from finetune import pipeline
-    from finetune.progress import Silent
-    from finetune.recipe import Recipe
-
-    root = tmp_path_factory.mktemp("writer")
-    base = Path(shutil.copytree(GOLDEN / "v3", root / "base"))
-    (base / "tokenizer.json").write_bytes(tokenizer_json)
-    data: dict[str, Any] = {"buckets": [16], "batch_size": 4}
-    for name in ("train", "dev", "test"):
-        path = root / f"{name}.txt"
-        path.write_text(" ".join(WORDS * 10))
-        data[name] = str(path)
-    recipe = Recipe.model_validate(
-        {
-            "name": "writer",
-            "task": "text-generation",
-            "base_model": str(base),
-            "data": data,
-            "schedule": {"epochs": 1},
-            "edge": {"profiles": []},
-        }
-    )
-    pipeline.run(recipe, models=root / "models", runs=root / "runs", progress=Silent())
-    return root / "models"
-
-
-@pytest.fixture(scope="module")
-def stack(models: Path, start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with start_up(models, tmp_path_factory.mktemp("logs")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def address(stack: Any) -> str:
-    return f"127.0.0.1:{stack.ports.gateway}"
+def address(up: Any) -> str:
+    return f"127.0.0.1:{up.ports.gateway}"
 
 
 def written(models: Path, prompt: str, most: int, **settings: float) -> tuple[str, int]:
@@ -123,12 +89,12 @@ def test_the_command_prints_it(address: str, models: Path) -> None:
     assert (answer["text"], answer["new_tokens"]) == (expected, count)
 
 
-def test_a_client_that_goes_away_leaves_nothing_running(stack: Any, address: str) -> None:
+def test_a_client_that_goes_away_leaves_nothing_running(up: Any, address: str) -> None:
     with Client(address) as client:
         text = client.generate("writer", "the film", sampling=Sampling(temperature=1.0, seed=1))
         next(iter(text))
         text.cancel()
-    url = f"http://127.0.0.1:{stack.ports.http}/metrics"
+    url = f"http://127.0.0.1:{up.ports.http}/metrics"
     end_s = time.monotonic() + 20
     while "tensorseek_in_flight 0.0" not in urllib.request.urlopen(url).read().decode():
         assert time.monotonic() < end_s, "it goes on"

@@ -44,7 +44,8 @@ def test_rounded_answers_come_nearer_to_the_float_models(
     candidate: Candidate, samples: list[Tensors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retraining, "_LEVELS", 3.0)  # so few that they change the answers
-    monkeypatch.setattr(retraining, "_RATE", 1e-3)  # for a model so small
+    monkeypatch.setattr(retraining, "_RATE", 3e-3)  # for a model so small, and so few examples
+    monkeypatch.setattr(retraining, "_EXAMPLES", 96)
     before = RoundedEncoder(candidate.model.model, TIMES)
     before.measure(samples)
     kept = [each.numpy() for each in candidate.model.model.trainable_variables]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune.errors import GateRefused
-from finetune.export import flatbuffer, search
+from finetune.export import flatbuffer, retraining, search
 from finetune.export.candidate import Candidate
 from finetune.export.search import Found
 from finetune.progress import Silent
@@ -70,12 +70,22 @@ class _Untouchable:
 
 
 @pytest.mark.parametrize("profile", ["full_int8", "mixed_int8"])
-def test_when_no_step_keeps_all_are_told(candidate: Candidate, profile: Any) -> None:
+def test_when_no_step_keeps_all_are_told(
+    candidate: Candidate, profile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retraining, "_EXAMPLES", 16)
+    monkeypatch.setattr(search, "_TIMES", (4.0, 2.0))
     strict = limited(candidate, profile, max_drop=0.0, min_agreement=1.1)
     with pytest.raises(GateRefused) as refused:
         search.search(strict, profile, Silent())
     first, *rows = str(refused.value).splitlines()
     assert first.startswith(f"tiny {profile}: refused: on the dev split no step keeps max_drop 0.0")
     steps = [row.split("  ")[-1] for row in rows[1:]]
-    assert steps[:2] == ["plain", "clipped, times 4"]
-    assert ("float" in steps[-1]) == (profile == "mixed_int8")
+    assert steps[:3] == ["plain", "clipped, times 4", "clipped, times 2"]
+    if profile == "full_int8":
+        assert [step.split(", times")[0] for step in steps[3:]] == [
+            "migrated, clipped",
+            "retrained, clipped",
+        ]
+    else:
+        assert all(", float " in step for step in steps[3:])
