@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check protos clean
+.PHONY: help install quickstart up-check test check protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -24,6 +24,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: install ## fine-tune, publish, quantize, serve and ask a real model
 	$(BIN)/tensorseek quickstart --json build/quickstart.json
+
+up-check: bench-up-check ## start, ask and stop the whole stack, within a minute
 
 test: install ## run every test
 	$(BIN)/python -m pytest

@@ -29,10 +29,12 @@ _OURS = ("bundle", "edge", "finetune", "serving", "tensorseek")
 _CODES = {"GateRefused": 3, "LeaseHeld": 75}  # sysexits.h: EX_TEMPFAIL
 _EXTRAS = {  # top-level module → the extra that brings it
     "PIL": "finetune",
+    "ai_edge_litert": "backend",
     "aiohttp": "gateway",
     "gradio": "demo",
     "grpc": "gateway",
     "grpc_health": "gateway",
+    "grpc_reflection": "gateway",
     "jinja2": "finetune",
     "onnx": "onnx",
     "onnxruntime": "onnx",

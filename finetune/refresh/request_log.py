@@ -1,6 +1,6 @@
 """The gateway's request log, read back as data once a person has added labels.
 
-    {"model": "movie-sentiment", "input": {"text": "a fine film"}, …, "label": "positive"}
+    {"model": "movie-sentiment", "input": "a fine film", "labels": […], …, "label": "positive"}
 
 A line without `label` is not data yet; a line of another model, or without the payload, is none.
 """
@@ -77,8 +77,7 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def _text(row: dict[str, Any], model: str) -> str | None:
-    payload = row.get("input")
-    text = payload.get("text") if isinstance(payload, dict) else None
+    text = row.get("input")
     if row.get("model") != model or not isinstance(text, str) or not text.strip():
         return None
     return text

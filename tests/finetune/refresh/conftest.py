@@ -13,6 +13,7 @@ from finetune import pipeline
 from finetune.data import jsonl
 from finetune.progress import Silent
 from finetune.recipe import Recipe
+from finetune.refresh.settings import Checks, Refresh
 
 _LATER = {"great", "fine", "awful", "dull"}
 
@@ -38,6 +39,14 @@ def champion(
     recipe = tiny_recipe(f"data.train={folder / 'train.jsonl'}", "edge.profiles=[float32]")
     pipeline.run(recipe, models=folder / "models", runs=folder / "runs", progress=Silent())
     return Champion(recipe, folder / "models", later)
+
+
+@pytest.fixture
+def recipe(champion: Champion, tmp_path: Path) -> Recipe:
+    """The champion's, with a folder for new data."""
+    (tmp_path / "new").mkdir()
+    settings = Refresh(data=tmp_path / "new", checks=Checks(min_examples=10))
+    return champion.recipe.model_copy(update={"refresh": settings})
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from finetune.recipe import Recipe
 from finetune.refresh import contest, folder, job, page, promote
 from finetune.refresh.folder import RefreshFolder, Report
 from finetune.refresh.lease import Lease
-from finetune.refresh.settings import Checks, Refresh
+from finetune.refresh.settings import Checks
 
 
 class Killed(BaseException):
@@ -30,14 +30,6 @@ class Killed(BaseException):
 @pytest.fixture
 def models(champion: Any, tmp_path: Path) -> Path:
     return Path(shutil.copytree(champion.models, tmp_path / "models"))
-
-
-@pytest.fixture
-def recipe(champion: Any, tmp_path: Path) -> Recipe:
-    (tmp_path / "new").mkdir()
-    settings = Refresh(data=tmp_path / "new", checks=Checks(min_examples=10))
-    found: Recipe = champion.recipe.model_copy(update={"refresh": settings})
-    return found
 
 
 def refresh(recipe: Recipe, models: Path) -> Report:
