@@ -1,9 +1,9 @@
 """What a device needs to run the MiniLM bundle: memory, and time to the first answer.
 
 command   make bench-edge-footprint   (trains the quickstart's model unless it is there)
-machine   2 cores, no GPU, LiteRT 2.3; other work kept them busy too
+machine   2 cores of an AMD EPYC, no GPU, LiteRT 2.3, otherwise idle
 date      2026-11-25
-result    start_s 0.6, rss_mb 141, file_mb 23.8; with six lengths instead of three rss_mb was 179
+result    start_s 0.26, rss_mb 141, file_mb 23.8; with six lengths instead of three rss_mb was 179
 
 Each figure is of a new process, which imports `edge`, opens the dynamic_int8 bundle and answers
 one text of each length; the median of several.

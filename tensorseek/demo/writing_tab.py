@@ -14,7 +14,7 @@ from tensorseek.demo.context import Context, Holdings, Watched, choice
 _REASONS = {
     "end": "the model ended the text",
     "stop": "a stop text came",
-    "length": "that is as long as was asked for",
+    "length": "as long as was asked for, or as the model can hold",
 }
 
 
