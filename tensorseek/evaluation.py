@@ -192,6 +192,8 @@ def _edge(path: Path) -> Subject:
     from edge.runner import EdgeRunner  # noqa: PLC0415
 
     opened = package.read(path)
+    if opened.manifest.generation is not None:
+        raise EvaluationError(f"{path}: is a language model; its figures are in its manifest")
     runner = EdgeRunner(opened, runtime.find())
 
     def answer(data: Labelled, progress: Progress) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from serving.backend import flags
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
@@ -30,18 +33,25 @@ def blocks(name: str, language: str) -> list[str]:
 def shell_lines() -> Iterator[str]:
     for name in DOCUMENTS:
         for block in blocks(name, "sh"):
-            yield from block.splitlines()
+            yield from block.replace("\\\n", " ").splitlines()
 
 
 @pytest.mark.parametrize("line", list(shell_lines()))
 def test_a_shell_line_is_a_target_a_command_or_an_extra(
     line: str, check_parses: Callable[[list[str]], None]
 ) -> None:
-    program, *arguments = shlex.split(line, comments=True)
+    words = shlex.split(line.removesuffix("&"), comments=True)
+    settings = itertools.takewhile(lambda word: re.match(r"[A-Z_]+=", word), words)
+    program, *arguments = words[len(list(settings)) :]
     if program == "make":
         subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, timeout=60)
     elif program == ".venv/bin/tensorseek":
         check_parses(arguments)
+    elif program in {".venv/bin/tensorseek-model-server", "tensorflow_model_server"}:
+        flags.parser(program, "").parse_args(arguments)
+    elif program == ".venv/bin/python":
+        (path,) = (each for each in arguments if each.startswith("tests/"))
+        assert (ROOT / path).exists()
     else:
         assert (program, arguments[0]) == ("pip", "install")
         (extra,) = re.findall(r"^\.\[([a-z-]+)\]$", arguments[1])
