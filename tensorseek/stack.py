@@ -79,14 +79,14 @@ def gateway(models: Path, ports: Ports, logs: Path, *, needs_model: bool = False
     command += ["--backend", f"{HOST}:{ports.backend}"]
     command += ["--port", str(ports.gateway), "--http-port", str(ports.http)]
     url = f"http://{HOST}:{ports.http}/{'readyz' if needs_model else 'healthz'}"
-    return Child("gateway", command, lambda: _answers(url), logs)
+    return Child("gateway", command, lambda: answers(url), logs)
 
 
 def demo(models: Path, ports: Ports, logs: Path, runs: Path) -> Child:
     """The page over gateway, edge bundles and training runs."""
     command = ["demo", "--models", str(models), "--gateway", f"{HOST}:{ports.gateway}"]
     command += ["--port", str(ports.demo), "--runs", str(runs)]
-    return Child("demo", command, lambda: _answers(f"http://{HOST}:{ports.demo}/"), logs)
+    return Child("demo", command, lambda: answers(f"http://{HOST}:{ports.demo}/"), logs)
 
 
 @contextlib.contextmanager
@@ -161,7 +161,7 @@ def _serves(port: int) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     """Whether `url` answers with 200."""
     try:
         with _DIRECT.open(url, timeout=2) as answer:
