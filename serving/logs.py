@@ -94,9 +94,7 @@ def often(logger: logging.Logger, event: str, extra: Mapping[str, object]) -> No
         logger.info(event, extra=extra)
 
 
-def _line(
-    created: float, level: str, logger: str, event: str, extra: Mapping[str, object]
-) -> str:
+def _line(created: float, level: str, logger: str, event: str, extra: Mapping[str, object]) -> str:
     line = {
         "time": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds"),
         "level": level.lower(),

@@ -1,4 +1,4 @@
-"""Laws of streams: answers in order, few requests in memory, and nothing left when one side goes."""
+"""Laws of streams: answers in order, few requests in memory, nothing left when one side goes."""
 
 from __future__ import annotations
 
@@ -69,11 +69,15 @@ def test_the_first_failure_ends_the_stream_and_cancels_the_rest() -> None:
         return b""
 
     async def work() -> list[bytes]:
-        found = []
-        with pytest.raises(InvalidArgument):
+        found: list[bytes] = []
+
+        async def read() -> None:
             async for each in in_order(numbers(100), answer, window=4, idle_s=10):
                 await asyncio.sleep(0.01)
                 found.append(each)
+
+        with pytest.raises(InvalidArgument):
+            await read()
         await asyncio.sleep(0)
         return found
 
