@@ -206,7 +206,10 @@ class Client:
             return method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             # Every error of a call has these; the base class just doesn't say so.
-            raise error_of(error.code(), error.details() or "") from error
+            code, details = error.code(), error.details() or ""
+            if code is grpc.StatusCode.CANCELLED:  # not by us: a server that ends says so
+                code, details = grpc.StatusCode.UNAVAILABLE, "the gateway ends; ask again"
+            raise error_of(code, details) from error
 
 
 def _predict_request(

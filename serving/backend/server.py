@@ -188,6 +188,10 @@ class Backend:
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
                 ("grpc.so_reuseport", 0),  # else two backends share a port unnoticed
+                (
+                    "grpc.http2.max_ping_strikes",
+                    0,
+                ),  # a gateway may ask every second: are you there?
                 *config.grpc_arguments,
             ],
             maximum_concurrent_rpcs=config.grpc_threads + config.max_queue,

@@ -34,44 +34,44 @@ _ENVELOPE_BYTES = 64 << 10  # a request grows a little on its way: model and ten
 _MAX_DETAIL = 200  # characters of the backend's own words in a message
 
 _PING_MS, _PONG_MS = 1_000, 2_000
-_SERVICE_CONFIG = json.dumps(
-    {
-        "loadBalancingConfig": [
-            {
-                "outlier_detection_experimental": {
-                    "interval": "2s",
-                    "baseEjectionTime": "5s",
-                    "maxEjectionTime": "60s",
-                    "maxEjectionPercent": 50,
-                    "failurePercentageEjection": {
-                        "threshold": 50,
-                        "minimumHosts": 2,
-                        "requestVolume": 10,
-                    },
-                    "childPolicy": [{"round_robin": {}}],
-                }
-            },
-            {"round_robin": {}},
-        ],
-        "healthCheckConfig": {"serviceName": ""},
-        "methodConfig": [
-            {
-                "name": [
-                    {"service": "tensorflow.serving.PredictionService"},
-                    {"service": "tensorflow.serving.ModelService"},
-                ],
-                "retryPolicy": {
-                    "maxAttempts": 3,
-                    "initialBackoff": "0.01s",
-                    "maxBackoff": "0.1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [
+        {
+            "outlier_detection_experimental": {
+                "interval": "2s",
+                "baseEjectionTime": "5s",
+                "maxEjectionTime": "60s",
+                "maxEjectionPercent": 50,
+                "failurePercentageEjection": {
+                    "threshold": 50,
+                    "minimumHosts": 2,
+                    "requestVolume": 10,
                 },
+                "childPolicy": [{"round_robin": {}}],
             }
-        ],
-        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-    }
-)
+        },
+        {"round_robin": {}},
+    ],
+    "healthCheckConfig": {"serviceName": ""},
+}
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "tensorflow.serving.PredictionService"},
+                {"service": "tensorflow.serving.ModelService"},
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
 
 
 class Backend:
@@ -82,17 +82,22 @@ class Backend:
     Args:
         address: `host:port`.
         max_message_bytes: of one request or answer.
+        alone: there is no other backend. Else what fails is not asked here again: an address that
+            stands still would hold the call until its deadline.
     """
 
-    def __init__(self, address: str, max_message_bytes: int) -> None:
+    def __init__(self, address: str, max_message_bytes: int, *, alone: bool = True) -> None:
+        service_config = _SERVICE_CONFIG | (_RETRIES if alone else {})
         self._channel = grpc.aio.insecure_channel(
             address,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes + _ENVELOPE_BYTES),
                 ("grpc.max_send_message_length", max_message_bytes + _ENVELOPE_BYTES),
-                ("grpc.service_config", _SERVICE_CONFIG),
+                ("grpc.service_config", json.dumps(service_config)),
+                ("grpc.enable_retries", int(alone)),
                 ("grpc.keepalive_time_ms", _PING_MS),
                 ("grpc.keepalive_timeout_ms", _PONG_MS),
+                ("grpc.http2.ping_timeout_ms", _PONG_MS),  # else pings wait a minute for an answer
                 # A backend that comes back is found within a second, not within two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),

@@ -68,8 +68,8 @@ class _Batch:
 class Batcher:
     """Merges calls to one `Execute`, on one event loop.
 
-    Every tensor has a row for each example; so has every tensor of the answer, else it is given
-    to all who were merged.
+    Every tensor has a row for each example, and so must every tensor of the answer that counts its
+    examples: one of as many rows as were merged is taken apart, another is given to all.
 
     Args:
         busy: how many calls at once keep the backends of a version busy.

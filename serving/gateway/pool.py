@@ -93,8 +93,9 @@ class Pool:
         self._config = config
         wanted = {address for name in ("", *config.backends) for address in config.addresses(name)}
         most_bytes = max(config.max_message_bytes, config.max_cache_bytes)
+        alone = len(wanted) == 1
         for address in wanted - self._members.keys():
-            self._members[address] = _Member(address, Backend(address, most_bytes))
+            self._members[address] = _Member(address, Backend(address, most_bytes, alone=alone))
         for address in self._members.keys() - wanted:
             gone = self._members.pop(address)
             closing = asyncio.ensure_future(gone.backend.close(_CLOSE_S))
