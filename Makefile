@@ -27,8 +27,8 @@ quickstart: install ## fine-tune, publish, quantize, serve and ask a real model
 
 up-check: bench-up-check ## start, ask and stop the whole stack, within a minute
 
-test: install ## run every test
-	$(BIN)/python -m pytest
+test: install ## run every test, two files at once
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install ## lint, format and type check
 	$(BIN)/ruff check

@@ -37,7 +37,7 @@ def positions(attention_mask: Any, longest: int) -> Any:
     else:
         earlier = is_text[:, None, :] & (attention_mask[:, None, :] < attention_mask[:, :, None])
         before = tf.reduce_sum(tf.cast(earlier, tf.int32), axis=-1)
-    return tf.where(is_text, place - 1 - before, 0)
+    return tf.where(is_text, tf.maximum(place - 1 - before, 0), 0)
 
 
 def causal(attention_mask: Any) -> Any:

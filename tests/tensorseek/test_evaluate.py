@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -202,7 +203,8 @@ def test_a_language_model_is_worth_the_same_trained_and_published(tmp_path: Path
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     whole = [sys.executable, "-m", "tensorseek.cli", "evaluate", *arguments]
     whole += ["--runs", str(folder / "runs")]
-    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=120)
+    wide = os.environ | {"COLUMNS": "400"}  # no path is broken into lines
+    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=120, env=wide)
 
 
 def test_the_command_shows_figures_with_intervals(

@@ -54,7 +54,9 @@ def test_nothing_but_the_paths_is_trained(adapted: tuple[Any, Adapters]) -> None
     paths = {id(variable) for path in adapters for variable in (path.lora_a, path.lora_b)}
     assert {id(variable) for variable in model.trainable_variables} == paths
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model({"input_ids": IDS, "attention_mask": IDS}).logits ** 2)
+        loss = tf.reduce_sum(
+            model({"input_ids": IDS, "attention_mask": tf.ones_like(IDS)}).logits ** 2
+        )
     watched = tape.gradient(loss, [path.lora_b for path in adapters])
     assert all(float(tf.norm(tf.convert_to_tensor(each))) > 0 for each in watched)
 

@@ -154,7 +154,7 @@ def test_experts_are_balanced_and_seen_in_tensorboard(tmp_path: Path) -> None:
     bias = trained.model.model.layers[1].mlp.gate.bias.numpy()
     assert np.abs(bias).max() > 0
     rows: dict[str, list[int]] = {}
-    for path in (tmp_path / "run" / "logs").iterdir():
+    for path in (tmp_path / "run" / "logs").glob("events.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 rows.setdefault(value.tag, []).append(event.step)
