@@ -198,9 +198,10 @@ class Attempt(Record, frozen=True, kw_only=True):
 
     step: str
     settings: dict[str, float]
-    drop: float  # of the accuracy
-    agreement: float  # share of examples with the float model's label
-    error: float  # root mean square of what changed in the logits, as a share of their own
+    drop: float  # of the accuracy; of a language model, how much its perplexity rises: 0.02 is 2%
+    agreement: float  # share of examples with the float model's label, or of tokens
+    error: float  # root mean square of what changed in the logits, as a share of their own; of a
+    # language model, not as a share
     passed: bool  # it was taken: this model is made so
 
 

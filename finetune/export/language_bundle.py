@@ -12,15 +12,22 @@ from bundle.manifest import Generation, Profile
 from bundle.preprocess import TextPreprocessor
 from finetune.deepseek import cache
 from finetune.errors import ExportError
-from finetune.export import decoder, flatbuffer, generation, language_gate, tflite
+from finetune.export import (
+    decoder,
+    flatbuffer,
+    generation,
+    language_gate,
+    language_search,
+    tflite,
+)
 from finetune.export.candidate import Candidate
 from finetune.export.converted import Converted, tolerance
 from finetune.export.decoder import Writer
+from finetune.export.search import Found
 from finetune.progress import Progress
 
 _POSITIONS = 1024  # the most columns of a cache, which a device holds and hands over at each token
 _GOLDEN = 4  # examples: each has a logit for every token of the vocabulary
-_STATIC = ("full_int8", "mixed_int8")
 
 
 def make(candidate: Candidate, profile: Profile, title: str, progress: Progress) -> Converted:
@@ -36,9 +43,10 @@ def make(candidate: Candidate, profile: Profile, title: str, progress: Progress)
             f"{title}: only a language model of the DeepSeek family, without sliding windows, "
             "writes on a device; set edge.profiles to []"
         )
-    if profile in _STATIC:
+    if profile == "full_int8":
         raise ExportError(
-            f"{title}: a language model computes in float on a device; use dynamic_int8"
+            f"{title}: a decoder turns vectors by their position, and COS and SIN have no int8 "
+            "kernel; use mixed_int8 or dynamic_int8"
         )
     preprocessor = candidate.task.preprocessor
     if not isinstance(preprocessor, TextPreprocessor):
@@ -48,7 +56,12 @@ def make(candidate: Candidate, profile: Profile, title: str, progress: Progress)
     with progress.timed(f"convert to {profile}", expected_s=30):
         writer = Writer(candidate.model.model)
         functions = _functions(writer, buckets, positions)
-        content = tflite.convert_functions(writer, functions, profile)
+        static = profile == "mixed_int8"
+        content = tflite.convert_functions(writer, functions, "float32" if static else profile)
+    found = Found(content)
+    if static:
+        found = language_search.search(candidate, content, buckets, title, progress)
+    content = found.model
     flatbuffer.check_profile(flatbuffer.inspect(content), profile)
     model = language_gate.Quantized(content, buckets)
     verdict = language_gate.judge(candidate, model, progress)
@@ -58,6 +71,9 @@ def make(candidate: Candidate, profile: Profile, title: str, progress: Progress)
         model=content,
         golden=_golden(candidate, preprocessor, model, verdict),
         evaluation=verdict.figures() | model.latency(longest),
+        islands=found.islands,
+        attempts=found.attempts,
+        calibration=found.calibration,
         generation=Generation(positions=positions, end_ids=told.end_ids),
     )
 

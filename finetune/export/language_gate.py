@@ -66,12 +66,12 @@ class Quantized:
 
     def __call__(self, ids: Ids) -> Logits:
         """Of what follows each token of a sequence of at most the last bucket: [T, C]."""
-        cache = self._remembered(ids)
+        cache = self.remembered(ids)
         return np.stack([self._logits(ids, place, cache) for place in range(len(ids))])
 
     def last(self, ids: Ids) -> Logits:
         """Of what follows the whole sequence: [C]."""
-        return self._logits(ids, len(ids) - 1, self._remembered(ids))
+        return self._logits(ids, len(ids) - 1, self.remembered(ids))
 
     def latency(self, ids: Ids) -> dict[str, float]:
         """Median milliseconds of each signature, on one thread of this machine."""
@@ -82,7 +82,7 @@ class Quantized:
             calls[f"prefill_{tokens}"] = functools.partial(run, input_ids=padded)
         return {f"p50_ms_{name}": _median_ms(call) for name, call in sorted(calls.items())}
 
-    def _remembered(self, ids: Ids) -> NDArray[np.float32]:
+    def remembered(self, ids: Ids) -> NDArray[np.float32]:
         """The cache [1, P, W] of a sequence."""
         tokens = next(each for each in self._prefill if each >= len(ids))
         padded = np.zeros([1, tokens], np.int32)
@@ -97,9 +97,9 @@ class Quantized:
         return np.asarray(logits, np.float32)
 
 
-def judge(candidate: Candidate, model: Quantized, progress: Progress) -> Verdict:
-    """Compares both models' logits after every token of the test split."""
-    task, test = candidate.task, candidate.data.test
+def judge(candidate: Candidate, model: Quantized, progress: Progress, split: Any = None) -> Verdict:
+    """Compares both models' logits after every token of a split, by default the test split."""
+    task, test = candidate.task, candidate.data.test if split is None else split
     reference = tf.function(lambda batch: _of_float(candidate, batch), reduce_retracing=True)
     compared = []
     with progress.counted("test the edge model", len(test)) as advance:

@@ -85,6 +85,19 @@ def quantize(model: bytes, ranges: Mapping[Place, Range], islands: Collection[st
     return tflite_file.pack(parsed)
 
 
+def without_kernel(model: bytes) -> tuple[str, ...]:
+    """The ops of a float model that have no int8 kernel, by name, sorted."""
+    parsed = tflite_file.parse(model)
+    found: set[str] = set()
+    for graph in parsed.subgraphs:
+        subgraph = Subgraph(parsed, graph)
+        for index, (name, operator) in enumerate(zip(subgraph.names, graph.operators, strict=True)):
+            is_float = not subgraph.variables.isdisjoint((*operator.inputs, *operator.outputs))
+            if is_float and name not in KERNELS and not takes_pixels(subgraph, index):
+                found.add(name)
+    return tuple(sorted(found))
+
+
 class _Buffers:
     """Quantized constants, written once for all signatures."""
 

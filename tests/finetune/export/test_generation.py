@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from bundle.errors import InputError, ManifestError
 from bundle.manifest import Generation
 from edge.runner import EdgeRunner
 from finetune import pipeline
-from finetune.errors import ExportError, ModelError
-from finetune.export import edge_bundle, generation, language_bundle, warmup
+from finetune.errors import ExportError, GateRefused, ModelError
+from finetune.export import candidate as candidates
+from finetune.export import edge_bundle, flatbuffer, generation, language_bundle, warmup
 from finetune.export.candidate import Candidate
 from finetune.progress import Silent
 from finetune.recipe import Recipe
@@ -35,7 +37,8 @@ def writer_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """The smallest sizes at which the converter makes int8 of 90% of the weights."""
     folder = tmp_path_factory.mktemp("writer")
     lines = ["the film was very good but the plot was awful", "ein schöner Film, größer als alle"]
-    (folder / "text.txt").write_text(" ".join(lines * 6))
+    (folder / "train.txt").write_text(" ".join(lines * 6))
+    (folder / "text.txt").write_text(" ".join([*lines[::-1], *lines, lines[0], *lines[::-1]] * 2))
     return Recipe.model_validate(
         {
             "name": "writer",
@@ -49,7 +52,8 @@ def writer_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
                 "vocabulary": 300,
             },
             "data": {
-                **dict.fromkeys(("train", "dev", "test"), str(folder / "text.txt")),
+                "train": str(folder / "train.txt"),
+                **dict.fromkeys(("dev", "test"), str(folder / "text.txt")),
                 "buckets": [8, 16],
                 "batch_size": 4,
             },
@@ -289,6 +293,45 @@ def test_a_bundle_judged_by_other_gates_is_made_again(
     for path in outcome.edge:
         assert edge_bundle.is_current(path, outcome.saved, writer_recipe)
         assert not edge_bundle.is_current(path, outcome.saved, other)
+
+
+@pytest.fixture(scope="module")
+def writer(outcome: pipeline.Outcome) -> Candidate:
+    return candidates.of_version(outcome.saved, Silent())
+
+
+def limited(writer: Candidate, **limits: float) -> Candidate:
+    gates = writer.recipe.edge
+    own = gates.language.model_copy(update=limits)
+    recipe = writer.recipe.model_copy(update={"edge": gates.model_copy(update={"language": own})})
+    return dataclasses.replace(writer, recipe=recipe)
+
+
+def test_static_int8_keeps_in_float_what_it_must(writer: Candidate) -> None:
+    lenient = limited(writer, max_rise=1.0, min_agreement=0.3)
+    made = language_bundle.make(lenient, "mixed_int8", "it", Silent())
+    (attempt,) = made.attempts
+    assert (attempt.step, attempt.passed) == ("float norms", True)
+    assert {"COS", "SIN", "MEAN", "SUB", "RSQRT", "MUL"} <= set(made.islands)
+    assert "FULLY_CONNECTED" not in made.islands
+    assert made.calibration is not None
+    assert 0 < made.calibration.examples <= 24
+    found = flatbuffer.inspect(made.model)
+    assert found.int8_ops
+    flatbuffer.check_profile(found, "mixed_int8")
+
+
+def test_static_int8_that_keeps_no_limit_is_refused_with_all_that_was_tried(
+    writer: Candidate,
+) -> None:
+    with pytest.raises(GateRefused, match="no step keeps") as refused:
+        language_bundle.make(limited(writer, min_agreement=1.0), "mixed_int8", "it", Silent())
+    assert str(refused.value).count("float norms") == 4
+
+
+def test_a_decoder_is_never_all_int8(writer: Candidate) -> None:
+    with pytest.raises(ExportError, match="COS and SIN have no int8 kernel; use mixed_int8"):
+        language_bundle.make(writer, "full_int8", "it", Silent())
 
 
 def test_a_classifier_has_no_language_bundle(candidate: Candidate) -> None:
