@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,8 @@ def test_every_signature_is_timed_with_every_number_of_threads(
 def test_size_load_and_memory_are_real(found: Measured, bundle: Path) -> None:
     assert found.file_bytes == bundle.stat().st_size
     assert 0 < found.load_ms < 60_000
-    assert found.file_bytes < found.peak_rss_bytes < 4 << 30
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert found.file_bytes < found.peak_rss_bytes < machine  # of all tests in this process
     assert found.operators > 0
     assert found.profile == "dynamic_int8"
 
