@@ -122,6 +122,18 @@ class ModelRepository:
             integrity.verify_folder(path, found.files)
         return SavedBundle(path, found)
 
+    def made_by(self, name: str, recipe_sha256: str) -> SavedBundle | None:
+        """The newest version that came of a training, if there is one; its files are not verified.
+
+        Args:
+            recipe_sha256: of the training, as its provenance has it.
+        """
+        for version in reversed(self.versions(name)):
+            saved = self.load(name, version, verify=False)
+            if saved.manifest.provenance.recipe_sha256 == recipe_sha256:
+                return saved
+        return None
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty folder on the repository's file system, removed at the end.

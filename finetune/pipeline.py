@@ -110,12 +110,10 @@ class _Job:
         return Outcome(saved, edge, trained)
 
     def _published(self) -> SavedBundle | None:
-        name = self.recipe.name
-        for version in reversed(self.repository.versions(name)):
-            saved = self.repository.load(name, version, verify=False)
-            if saved.manifest.provenance.recipe_sha256 == self.identity:
-                return self.repository.load(name, version)
-        return None
+        saved = self.repository.made_by(self.recipe.name, self.identity)
+        if saved is None:
+            return None
+        return self.repository.load(self.recipe.name, saved.manifest.version)
 
     def _train(self) -> tuple[Candidate, dict[str, Metric]]:
         folder = self.folder / "trained"

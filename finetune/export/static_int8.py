@@ -91,11 +91,22 @@ def without_kernel(model: bytes) -> tuple[str, ...]:
     found: set[str] = set()
     for graph in parsed.subgraphs:
         subgraph = Subgraph(parsed, graph)
-        for index, (name, operator) in enumerate(zip(subgraph.names, graph.operators, strict=True)):
-            is_float = not subgraph.variables.isdisjoint((*operator.inputs, *operator.outputs))
-            if is_float and name not in KERNELS and not takes_pixels(subgraph, index):
-                found.add(name)
+        found |= {
+            name
+            for index, name in enumerate(subgraph.names)
+            if _is_float(subgraph, index) and not _has_kernel(subgraph, index)
+        }
     return tuple(sorted(found))
+
+
+def _is_float(subgraph: Subgraph, index: int) -> bool:
+    """Whether an op computes with float variables, not with ids and masks."""
+    operator = subgraph.graph.operators[index]
+    return not subgraph.variables.isdisjoint((*operator.inputs, *operator.outputs))
+
+
+def _has_kernel(subgraph: Subgraph, index: int) -> bool:
+    return takes_pixels(subgraph, index) or subgraph.names[index] in KERNELS
 
 
 class _Buffers:
@@ -155,10 +166,12 @@ class _Rewriter:
         return outputs
 
     def _is_int8(self, index: int) -> bool:
-        name, operator = self._subgraph.names[index], self._graph.operators[index]
-        if self._subgraph.variables.isdisjoint((*operator.inputs, *operator.outputs)):
-            return False  # of ids and masks
-        if takes_pixels(self._subgraph, index) or (name in KERNELS and name not in self._islands):
+        name = self._subgraph.names[index]
+        if not _is_float(self._subgraph, index):
+            return False
+        # An op that takes a picture's pixels in is int8, whatever stays float.
+        stays = name in self._islands and not takes_pixels(self._subgraph, index)
+        if _has_kernel(self._subgraph, index) and not stays:
             return True
         if not self._islands:
             raise ExportError(f"int8: {name} has no int8 kernel; use mixed_int8 or dynamic_int8")

@@ -14,12 +14,8 @@ from bundle.repository import EXTRA, ModelRepository, SavedBundle
 
 def published(repository: ModelRepository, staged: SavedBundle) -> SavedBundle | None:
     """The version that was made by the same training as the staged one, if it is there."""
-    name, job = staged.manifest.name, staged.manifest.provenance.recipe_sha256
-    for version in reversed(repository.versions(name)):
-        found = repository.load(name, version, verify=False)
-        if found.manifest.provenance.recipe_sha256 == job:
-            return found
-    return None
+    made = staged.manifest
+    return repository.made_by(made.name, made.provenance.recipe_sha256)
 
 
 def promote(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,11 +99,6 @@ class Edge:
             return Answer(f"⚠️ {error}")
         profile = runner.manifest.edge.profile if runner.manifest.edge else "edge"
         return Answer(_note(runner.manifest.version, start, profile), _scores(labels))
-
-    def answers(self, model: str, inputs: Sequence[Raw], version: int) -> Iterator[Answer]:
-        """The answers of one version's bundle to many inputs, one after the other."""
-        for raw in inputs:
-            yield self.answer(model, raw, version)
 
     def _runner(self, model: str, version: int) -> EdgeRunner:
         version = version or self._repository.serving(model)

@@ -169,13 +169,13 @@ def make_config(models: Path, serving: TinyServing) -> Callable[..., GatewayConf
 
 
 @contextlib.contextmanager
-def run_in_thread(config: GatewayConfig) -> Iterator[Gateway]:
+def run_in_thread(config: GatewayConfig, **options: Any) -> Iterator[Gateway]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def start() -> Gateway:
-        gateway = Gateway(config)
+        gateway = Gateway(config, **options)
         await gateway.start()
         return gateway
 
@@ -193,7 +193,7 @@ def run_in_thread(config: GatewayConfig) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="session")
-def running() -> Callable[[GatewayConfig], contextlib.AbstractContextManager[Gateway]]:
+def running() -> Callable[..., contextlib.AbstractContextManager[Gateway]]:
     """Runs a gateway on an event loop of its own: `with running(config) as gateway`."""
     return run_in_thread
 
