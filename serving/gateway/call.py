@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.gateway.access import Visitor
 from serving.gateway.types import Deadline
@@ -11,8 +12,7 @@ from serving.gateway.types import Deadline
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a call comes from, whatever carried it.
 
     Args:

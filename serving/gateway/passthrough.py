@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import grpc
@@ -90,8 +91,13 @@ def _first_model(request: bytes) -> str:
     """
     if len(request) < 2 or request[0] != 0x0A or request[1] > 0x7F:  # field 1, and a short one
         return ""
+    return _name(request[2 : 2 + request[1]])
+
+
+@functools.lru_cache(maxsize=256)  # of at most 127 bytes each: few differ
+def _name(spec: bytes) -> str:
     try:
-        return tfs_pb2.ModelSpec.FromString(request[2 : 2 + request[1]]).name
+        return tfs_pb2.ModelSpec.FromString(spec).name
     except DecodeError:
         return ""
 
