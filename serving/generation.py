@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
 
 from protos import inference_pb2
-from serving.errors import ServingError, error_of
+from serving.answers import version_fields
+from serving.connection import error_from
+from serving.errors import InvalidArgument, ServingError
 
 StopReason = Literal["end", "stop", "length"]
 
@@ -69,21 +71,47 @@ class Generation:
         """
         try:
             for message in self._call:
-                if message.stop_reason:
-                    self.ending = _ending(message)
+                self.ending = _ending(message)
                 if message.text:
                     yield message.text
         except grpc.RpcError as error:
-            # Every error of a call has these; the base class just doesn't say so.
-            raise error_of(error.code(), error.details() or "") from error
+            raise error_from(error) from error
         finally:
             self.cancel()
-        if self.ending is None:
-            raise ServingError("the gateway ended the text without a reason; ask again")
+        _check(self.ending)
 
     def text(self) -> str:
         """The whole text, once it is there."""
         return "".join(self)
+
+    def cancel(self) -> None:
+        """Has the gateway stop; of no effect on a text that ended."""
+        self._call.cancel()
+
+
+class AsyncGeneration:
+    """`Generation` for an event loop, to be iterated over once with `async for`."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self.ending: Ending | None = None
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """The pieces; see `Generation.__iter__`."""
+        try:
+            async for message in self._call:
+                self.ending = _ending(message)
+                if message.text:
+                    yield message.text
+        except grpc.RpcError as error:
+            raise error_from(error) from error
+        finally:
+            self.cancel()
+        _check(self.ending)
+
+    async def text(self) -> str:
+        """The whole text, once it is there."""
+        return "".join([piece async for piece in self])
 
     def cancel(self) -> None:
         """Has the gateway stop; of no effect on a text that ended."""
@@ -97,26 +125,40 @@ def request(
     max_new_tokens: int,
     stop: tuple[str, ...],
     sampling: Sampling,
-    version: int,
+    version: int | str,
 ) -> inference_pb2.GenerateRequest:
-    """What the gateway is asked for a text."""
-    return inference_pb2.GenerateRequest(
-        model=model,
-        version=version,
-        prompt=prompt,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-        sampling=inference_pb2.Sampling(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-        ),
-    )
+    """What the gateway is asked for a text.
+
+    Raises:
+        InvalidArgument: the prompt is not Unicode, or a number is out of range.
+    """
+    try:
+        return inference_pb2.GenerateRequest(
+            model=model,
+            prompt=prompt,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            sampling=inference_pb2.Sampling(
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                repetition_penalty=sampling.repetition_penalty,
+                seed=sampling.seed,
+            ),
+            **version_fields(version),
+        )
+    except (UnicodeEncodeError, ValueError) as error:
+        raise InvalidArgument("request", f"can't be sent: {error}") from error
 
 
-def _ending(message: inference_pb2.GenerateResponse) -> Ending:
+def _check(ending: Ending | None) -> None:
+    if ending is None:
+        raise ServingError("the gateway ended the text without a reason; ask again")
+
+
+def _ending(message: inference_pb2.GenerateResponse) -> Ending | None:
+    if not message.stop_reason:
+        return None
     usage = message.usage
     return Ending(
         reason=_REASONS[message.stop_reason],

@@ -213,9 +213,12 @@ def origin_of(context: Context) -> Origin:
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:
     hint = refused.retry_after_s
-    if hint is None:
-        await context.abort(refused.code, refused.message)
-    milliseconds = str(int(hint * 1e3) + 1)
-    # The second is what gRPC's own retry policies obey.
-    trailing = (("retry-after-ms", milliseconds), ("grpc-retry-pushback-ms", milliseconds))
-    await context.abort(refused.code, refused.message, trailing)
+    # What gRPC's own retry policies obey; negative for never.
+    pushback = "grpc-retry-pushback-ms"
+    if hint is not None:
+        milliseconds = str(int(hint * 1e3) + 1)
+        trailing = (("retry-after-ms", milliseconds), (pushback, milliseconds))
+        await context.abort(refused.code, refused.message, trailing)
+    if refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        await context.abort(refused.code, refused.message, ((pushback, "-1"),))
+    await context.abort(refused.code, refused.message)

@@ -13,17 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2
 
 from bundle.manifest import TextPreprocess
@@ -344,7 +339,10 @@ def test_a_unix_socket_takes_calls_beside_or_instead_of_a_port(
 
 
 def test_tls_proves_the_server_and_can_ask_the_caller_to(
-    make_config: MakeConfig, publish_probe: Publish, predict_request: Request
+    make_config: MakeConfig,
+    publish_probe: Publish,
+    predict_request: Request,
+    self_signed: Callable[[], tuple[str, str]],
 ) -> None:
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -368,28 +366,6 @@ def test_a_key_that_is_none_stops_the_start(make_config: MakeConfig) -> None:
     backend = Backend(make_config(tls=Tls(key="-----BEGIN", certificate="-----BEGIN")))
     with pytest.raises(ConfigError, match=r"can't be had.*TLS"):
         backend.start()
-
-
-def self_signed() -> tuple[str, str]:
-    """A key, and a certificate of localhost, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    form, lock = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return key.private_bytes(pem, form, lock).decode(), certificate.public_bytes(pem).decode()
 
 
 def in_flight(stubs: Any, predict_request: Request) -> Any:
