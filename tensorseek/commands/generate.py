@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from tensorseek.commands import example
-from tensorseek.commands.options import Gateway, Json
+from tensorseek.commands.options import (
+    Ca,
+    Certificate,
+    Gateway,
+    Json,
+    Key,
+    PrivateKey,
+    connect,
+)
 
 app = typer.Typer()
 
@@ -35,10 +43,13 @@ def generate(  # noqa: PLR0913, PLR0917 (typer makes an option of each)
     stop: Annotated[list[str] | None, typer.Option(help="Ends the text; repeatable.")] = None,
     gateway: Gateway = "127.0.0.1:9000",
     version: Annotated[int, typer.Option(min=0, help="0 for the one that is served.")] = 0,
+    key: Key = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    private_key: PrivateKey = None,
     as_json: Json = False,
 ) -> None:
     """Writes on from a prompt with a served language model."""
-    from serving.client import Client
     from serving.generation import Sampling
 
     sampling = Sampling(
@@ -48,7 +59,7 @@ def generate(  # noqa: PLR0913, PLR0917 (typer makes an option of each)
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    with Client(gateway) as client:
+    with connect(gateway, key, ca, certificate, private_key) as client:
         text = client.generate(
             model,
             prompt,

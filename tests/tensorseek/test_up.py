@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from serving.client import Client
 from serving.errors import ServingError
 from tensorseek import stack
+from tensorseek.cli import app
 from tensorseek.errors import StackError
 
 
@@ -61,6 +64,21 @@ def test_prints_its_addresses_and_answers(up: Any, tiny_answer: Any) -> None:
     assert refused.returncode == 1
     assert "7 of 'tiny' is not served; there are: 1" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_file_is_answered_line_by_line(up: Any, tiny_answer: Any, tmp_path: Path) -> None:
+    texts = ["a very good film", "", "a film", "not good"] * 30
+    (tmp_path / "texts").write_text("\n".join(texts) + "\n")
+    command = ["predict", "tiny", "--gateway", f"127.0.0.1:{up.ports.gateway}", "--json"]
+    done = CliRunner().invoke(app, [*command, "--file", str(tmp_path / "texts")])
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    labels = ("negative", "positive")
+    answered = [text for text in texts if text]
+    assert [each["input"] for each in found] == answered
+    assert [each["label"] for each in found] == [labels[tiny_answer(t).argmax()] for t in answered]
+    errors = done.stderr.splitlines()
+    assert errors[1] == "tensorseek: inputs[5].text: is empty; send at least one visible character"
+    assert (len(errors), done.exit_code) == (30, 1)
 
 
 def test_a_dead_backend_is_started_again(up: Any) -> None:
