@@ -7,8 +7,6 @@ async with AsyncClient("127.0.0.1:9000") as client:
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -25,7 +23,7 @@ from serving.answers import ModelSummary, Prediction, Result
 from serving.connection import Connection, Settings, error_from
 from serving.errors import BackendUnavailable
 from serving.generation import AsyncGeneration, Sampling
-from serving.stream import AsyncStream
+from serving.stream import AsyncStream, Backlog
 
 _GREEDY = Sampling()
 
@@ -80,30 +78,20 @@ class AsyncClient:
         parts = answers.requests(
             model, inputs, version, most=batch, most_bytes=self._connection.max_message_bytes // 2
         )
-        sent: deque[tuple[int, Any]] = deque()  # without their answers
-        stream, faults = self._stream(), 0
+        backlog = Backlog(parts, in_flight, self._connection)
+        stream = self._stream()
         try:
-            while True:
-                for part in itertools.islice(parts, in_flight - len(sent)):
-                    sent.append(part)
-                    stream.send(part[1])
-                if not sent:
-                    return
+            while backlog.fill(stream.send):
                 try:
                     response = await stream.answer()
-                except BackendUnavailable:
-                    if faults == self._connection.retries:
-                        raise
+                except BackendUnavailable as error:
                     stream.cancel()
-                    await asyncio.sleep(self._connection.pause_s(faults))
-                    stream, faults = self._stream(), faults + 1
-                    for _, request in sent:
-                        stream.send(request)
-                    continue
-                faults = 0
-                first, _ = sent.popleft()
-                for result in answers.prediction_of(response, first).results:
-                    yield result
+                    await asyncio.sleep(backlog.pause_s(error))
+                    stream = self._stream()
+                    backlog.resend(stream.send)
+                else:
+                    for result in backlog.take(response):
+                        yield result
         finally:
             stream.cancel()
 

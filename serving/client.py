@@ -8,9 +8,7 @@ with Client("127.0.0.1:9000") as client:
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -26,7 +24,7 @@ from serving.answers import ModelSummary, Prediction, Result, Timings
 from serving.connection import Connection, Settings, Tls, error_from
 from serving.errors import BackendUnavailable
 from serving.generation import Generation, Sampling
-from serving.stream import Stream
+from serving.stream import Backlog, Stream
 
 __all__ = ["Client", "ModelSummary", "Prediction", "Result", "Sampling", "Timings", "Tls"]
 
@@ -108,29 +106,19 @@ class Client:
         parts = answers.requests(
             model, inputs, version, most=batch, most_bytes=self._connection.max_message_bytes // 2
         )
-        sent: deque[tuple[int, Any]] = deque()  # without their answers
-        stream, faults = self._stream(), 0
+        backlog = Backlog(parts, in_flight, self._connection)
+        stream = self._stream()
         try:
-            while True:
-                for part in itertools.islice(parts, in_flight - len(sent)):
-                    sent.append(part)
-                    stream.send(part[1])
-                if not sent:
-                    return
+            while backlog.fill(stream.send):
                 try:
                     response = stream.answer()
-                except BackendUnavailable:
-                    if faults == self._connection.retries:
-                        raise
+                except BackendUnavailable as error:
                     stream.cancel()
-                    time.sleep(self._connection.pause_s(faults))
-                    stream, faults = self._stream(), faults + 1
-                    for _, request in sent:
-                        stream.send(request)
-                    continue
-                faults = 0
-                first, _ = sent.popleft()
-                yield from answers.prediction_of(response, first).results
+                    time.sleep(backlog.pause_s(error))
+                    stream = self._stream()
+                    backlog.resend(stream.send)
+                else:
+                    yield from backlog.take(response)
         finally:
             stream.cancel()
 

@@ -2,14 +2,16 @@
 
     send ──► queue ──► gRPC's own reader ──► gateway ──► answer, within `timeout_s`
 
-What was sent and is not answered when a gateway goes away, its sender keeps, and sends again.
+What was sent and is not answered when a gateway goes away, a `Backlog` keeps, for the next stream.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
@@ -17,6 +19,7 @@ import grpc
 import grpc.aio
 
 from protos import inference_pb2
+from serving.answers import Result, prediction_of
 from serving.connection import Connection, error_from
 from serving.errors import BackendUnavailable, DeadlineExceeded
 
@@ -26,6 +29,54 @@ _SENT_TOO_LATE = "Internal error from Core"
 Request = inference_pb2.PredictRequest
 Response = inference_pb2.PredictResponse
 Method = Callable[..., Any]
+
+
+class Backlog:
+    """Requests that were sent and have no answer yet, and those that follow.
+
+    Args:
+        parts: every request in order, with the number of its first input.
+        in_flight: requests that are sent ahead of their answers.
+        connection: how often and when what failed is tried again.
+    """
+
+    def __init__(
+        self, parts: Iterator[tuple[int, Request]], in_flight: int, connection: Connection
+    ) -> None:
+        self._parts = parts
+        self._in_flight = in_flight
+        self._connection = connection
+        self._sent: deque[tuple[int, Request]] = deque()
+        self._faults = 0
+
+    def fill(self, send: Callable[[Request], None]) -> bool:
+        """Sends what may be sent, and says whether an answer is still to come."""
+        for part in itertools.islice(self._parts, self._in_flight - len(self._sent)):
+            self._sent.append(part)
+            send(part[1])
+        return bool(self._sent)
+
+    def take(self, response: Response) -> Sequence[Result]:
+        """The results of the first request that has none yet."""
+        self._faults = 0
+        first, _ = self._sent.popleft()
+        return prediction_of(response, first).results
+
+    def pause_s(self, error: BackendUnavailable) -> float:
+        """How long to wait for the gateway after an error.
+
+        Raises:
+            BackendUnavailable: the same, once it came too often in a row.
+        """
+        if self._faults == self._connection.retries:
+            raise error
+        self._faults += 1
+        return self._connection.pause_s(self._faults - 1)
+
+    def resend(self, send: Callable[[Request], None]) -> None:
+        """Sends again what has no answer."""
+        for _, request in self._sent:
+            send(request)
 
 
 class Stream:

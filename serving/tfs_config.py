@@ -5,7 +5,8 @@
                                              monitoring.config        where Prometheus asks
 
 A pinned model is served in that version alone; of another one the two newest are, so that callers
-of the old version are answered while they move to the new one.
+of the old version are answered while they move to the new one. A version on trial is served beside
+those, to who names it, as a gateway does; one that was withdrawn is not.
 """
 
 from __future__ import annotations
@@ -75,9 +76,7 @@ def write(
 def _models(repository: ModelRepository, base: PurePosixPath) -> str:
     blocks = []
     for name in repository.names():
-        pinned = repository.pinned(name)
-        kept = f"latest {{ num_versions: {_KEPT} }}"
-        policy = kept if pinned is None else f"specific {{ versions: {pinned} }}"
+        policy = _policy(repository, name)
         blocks.append(
             "  config {\n"
             f"    name: {_quoted(name)}\n"
@@ -87,6 +86,18 @@ def _models(repository: ModelRepository, base: PurePosixPath) -> str:
             "  }\n"
         )
     return f"model_config_list {{\n{''.join(blocks)}}}\n"
+
+
+def _policy(repository: ModelRepository, name: str) -> str:
+    pinned, held = repository.pinned(name), repository.held(name)
+    if pinned is not None:
+        return f"specific {{ versions: {pinned} }}"
+    known = repository.versions(name)
+    usual = [version for version in known if version not in held]
+    if not usual or len(usual) == len(known):
+        return f"latest {{ num_versions: {_KEPT} }}"
+    named = [*usual[-_KEPT:], *(each for each in known if each == held.trial)]
+    return f"specific {{ {' '.join(f'versions: {each}' for each in named)} }}"
 
 
 def _batching(batching: Batching) -> str:

@@ -1,6 +1,7 @@
 """Which versions there are of each model, and which of them to serve.
 
-    RepositorySource   models/<name>/<number>/: the pinned version, or the newest that loads
+    RepositorySource   models/<name>/<number>/: the pinned version, or the newest that loads; and
+                       beside it the one that is on trial
     ListedSource       a models.config: versions by its policies, folders anywhere
 
 Unlike `ModelRepository` both also see what TensorFlow Serving would: `<number>/` with a
@@ -82,13 +83,17 @@ class RepositorySource:
         )
 
     def wanted(self, name: str) -> Wanted:
-        """The pinned version alone, or the newest that loads."""
+        """The pinned version alone; or the newest that loads; or that and the one on trial."""
         pinned = self._repository.pinned(name)
         if pinned is not None:
             return Wanted((pinned,))
         folder = self._root / name
-        found = _published(folder) if folder.is_dir() else ()
-        return Wanted(tuple(sorted(found, reverse=True)))
+        found = sorted(_published(folder) if folder.is_dir() else (), reverse=True)
+        held = self._repository.held(name)
+        usual = [version for version in found if version not in held]
+        if usual and held.trial in found:
+            return Wanted((usual[0], held.trial), 2)
+        return Wanted(tuple(usual or found))
 
     def check(self, name: str, version: int) -> Path:
         """The folder of a version, found whole."""
