@@ -9,13 +9,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from bundle.manifest import ImagePreprocess
 from bundle.preprocess import ImagePreprocessor, Raw, Tensors
-from finetune import evaluate, head
+from finetune import head
 from finetune.data import source
 from finetune.data.augment_images import ImageNoise
 from finetune.data.images import Images
@@ -23,17 +22,17 @@ from finetune.data.picture_batches import PictureBatches, Sizes
 from finetune.errors import ModelError
 from finetune.head import ClassificationHead
 from finetune.pretrained import Pretrained
-from finetune.progress import Progress
 from finetune.recipe import Recipe, Scratch
 from finetune.residual_network import ResidualNetwork
 from finetune.tasks.base import TaskData, digests, spread
+from finetune.tasks.labels import LabelTask
 
 _NOISE = ("flip", "rotation", "zoom", "contrast")
 # Of each colour in ImageNet, as shares of full brightness: what most networks are trained with.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class ImageClassification:
+class ImageClassification(LabelTask):
     """A `Task`; see `base`. The graph normalizes, so a caller sends plain pixels."""
 
     assets: Mapping[str, bytes] = {}
@@ -50,10 +49,6 @@ class ImageClassification:
         self._deviation = tuple(settings.get("image_std") or _DEVIATION)
         self.base_name = self.base.name if self.base else "scratch"
         self.base_model_sha256 = self.base.sha256 if self.base else _sha256(recipe)
-
-    @property
-    def outcomes(self) -> int:
-        return len(self.recipe.data.labels)
 
     def load_data(self) -> TaskData:
         settings = self.recipe.data
@@ -97,15 +92,6 @@ class ImageClassification:
             pixels = tf.transpose(pixels, [0, 3, 1, 2])
         return tf.cast(model(pixels, training=training).logits, tf.float32)
 
-    def loss(self, logits: Any, batch: dict[str, Any]) -> Any:
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits)
-
-    def weights(self, batch: dict[str, Any]) -> Any:
-        return batch["weights"]
-
-    def answer(self, model: Any, inputs: dict[str, Any]) -> Any:
-        return self.logits(model, inputs, training=False)
-
     def steps(self, data: TaskData, epoch: int) -> int:
         del epoch
         return math.ceil(len(data.train) / self.recipe.data.batch_size)
@@ -121,13 +107,6 @@ class ImageClassification:
 
     def batches(self, split: Images, batch_size: int) -> Iterator[tuple[Sequence[int], Tensors]]:
         return self._pictures(split).evaluation(batch_size)
-
-    def measure(
-        self, model: Any, split: Images, *, progress: Progress, title: str
-    ) -> evaluate.Classified:
-        logits = evaluate.predict(self, model, split, progress=progress, title=title)
-        labels = np.asarray(split.labels, np.int32)
-        return evaluate.Classified(logits, labels, self.recipe.data.labels)
 
     def raw(self, split: Images, place: int) -> Raw:
         return split.pictures[place].read()

@@ -8,20 +8,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from finetune import evaluate, head
+from finetune import head
 from finetune.data import batches, source
 from finetune.data.augment_text import TextAugmenter, TextNoise
 from finetune.data.batches import Encoded
 from finetune.data.jsonl import Examples
-from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.tasks.base import TaskData, digests
+from finetune.tasks.labels import LabelTask
 from finetune.tasks.text import TextTask
 
 _NOISE = ("mask", "delete", "swap", "span", "span_tokens")
 
 
-class TextClassification(TextTask):
+class TextClassification(LabelTask, TextTask):
     """A `Task`; see `base`."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -30,10 +30,6 @@ class TextClassification(TextTask):
 
     def texts(self) -> Iterable[str]:
         return self._read(0, check=False).texts
-
-    @property
-    def outcomes(self) -> int:
-        return len(self.recipe.data.labels)
 
     def load_data(self) -> TaskData:
         parts = [self._read(place) for place in range(3)]
@@ -69,21 +65,6 @@ class TextClassification(TextTask):
     def logits(self, model: Any, batch: dict[str, Any], *, training: bool) -> Any:
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
         return tf.cast(model(inputs, training=training).logits, tf.float32)
-
-    def loss(self, logits: Any, batch: dict[str, Any]) -> Any:
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits)
-
-    def weights(self, batch: dict[str, Any]) -> Any:
-        return batch["weights"]
-
-    def answer(self, model: Any, inputs: dict[str, Any]) -> Any:
-        return self.logits(model, inputs, training=False)
-
-    def measure(
-        self, model: Any, split: Encoded, *, progress: Progress, title: str
-    ) -> evaluate.Classified:
-        logits = evaluate.predict(self, model, split, progress=progress, title=title)
-        return evaluate.Classified(logits, split.labels, self.recipe.data.labels)
 
     def origin(self, split: Encoded, place: int) -> str:
         return f"example {place + 1} ({' '.join(split.texts[place].split())[:60]!r})"
