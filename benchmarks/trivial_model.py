@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bundle import golden
@@ -20,14 +21,18 @@ from bundle.manifest import (
 from bundle.preprocess import TextPreprocessor
 from bundle.repository import EXTRA, ModelRepository
 
-NAME = "trivial"
+NAME, LABELS = "trivial", ("negative", "positive")
 TEXT = "a quiet film about two brothers who never quite say what they mean"
 
 
-def publish(root: Path) -> TextPreprocessor:
-    """Publishes it as version 1 below `root`; what turns text into its tensors."""
-    words = sorted(set(TEXT.split()))
-    vocabulary = {"[PAD]": 0, "[UNK]": 1} | {word: index + 2 for index, word in enumerate(words)}
+_WORDS = sorted(set(TEXT.split()))
+_FIRST = 2  # behind padding and the unknown
+
+
+def publish(root: Path, seed: int = 0) -> TextPreprocessor:
+    """Publishes it as the next version below `root`; what turns text into its tensors."""
+    vocabulary = {"[PAD]": 0, "[UNK]": 1}
+    vocabulary |= {word: index + _FIRST for index, word in enumerate(_WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer_json = tokenizer.to_str().encode()
@@ -35,7 +40,7 @@ def publish(root: Path) -> TextPreprocessor:
     preprocessor = TextPreprocessor(tokenizer_json, spec)
     repository = ModelRepository(root)
     with repository.staging() as staged:
-        model = _Sum(len(vocabulary))
+        model = _Sum(seed)
         tf.saved_model.save(model, str(staged), {"serving_default": model.forward})
         extra = staged / EXTRA
         extra.mkdir()
@@ -47,13 +52,24 @@ def publish(root: Path) -> TextPreprocessor:
     return preprocessor
 
 
+def label(preprocessor: TextPreprocessor, text: str, seed: int = 0) -> str:
+    """What it must answer to a text, by NumPy."""
+    logits = _table(seed)[preprocessor.encode([text])[0]].sum(0)
+    return LABELS[int(logits.argmax())]
+
+
+def _table(seed: int) -> NDArray[np.float32]:
+    """What each token says of each label, [tokens, 2]; a text's logits are their sum."""
+    size = (_FIRST + len(_WORDS), len(LABELS))
+    return np.random.default_rng(seed).normal(size=size).astype(np.float32)
+
+
 class _Sum(tf.Module):  # type: ignore[misc]
     """Adds up two numbers a token."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        table = np.random.default_rng(0).normal(size=(size, 2))
-        self.table = tf.Variable(table.astype(np.float32))
+        self.table = tf.Variable(_table(seed))
         specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in _INPUTS]
         self.forward = tf.function(self._forward, input_signature=specs)
 
@@ -74,7 +90,7 @@ def _manifest(spec: TextPreprocess) -> Manifest:
         name=NAME,
         version=1,
         task="text-classification",
-        labels=("negative", "positive"),
+        labels=LABELS,
         preprocess=spec,
         signatures={"serving_default": Signature(inputs=tuple(tokens), outputs=(logits,))},
         metrics={},

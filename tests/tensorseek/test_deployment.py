@@ -154,7 +154,8 @@ def metric_names(up: Any) -> set[str]:
         InferenceStub(channel).Predict(request, timeout=20)
     url = f"http://127.0.0.1:{up.ports.http}/metrics"
     text = urllib.request.urlopen(url, timeout=20).read().decode()
-    return set(re.findall(r"^([a-z_]+)(?:\{| )", text, re.MULTILINE))
+    # One with labels has no sample before there is something to say.
+    return set(re.findall(r"^(?:# TYPE )?([a-z_]+)(?:\{| )", text, re.MULTILINE))
 
 
 def expressions() -> Iterator[str]:
