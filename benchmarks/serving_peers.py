@@ -18,6 +18,7 @@ while another is measured, and a drift of the machine meets all alike.
     ratio_best_peer_32      our calls a second over the best peer's, 32 callers
     p99_ratio_best_peer_32  99th percentile of our times over that peer's, 32 callers
     wrong                   answers that were not the trained model's label, of all systems
+    refused                 calls that a system was too busy to answer; they count for nothing
     <system>                by callers: calls a second, milliseconds; or why it is absent
 """
 
@@ -159,6 +160,9 @@ def _figures(times: Times) -> dict[str, Any]:
         figures["p99_ratio_best_peer_32"] = round(p99[_OURS] / p99[best], 3)
         figures["best_peer"] = best
     figures["wrong"] = sum(each.wrong for found in times.values() for each in found.values())
+    figures["refused"] = {
+        name: sum(each.refused for each in found.values()) for name, found in times.items()
+    }
     for name, by_callers in times.items():
         figures[name] = {
             str(n): {

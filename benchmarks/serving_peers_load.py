@@ -32,19 +32,22 @@ class Measured:
 
     Args:
         wall_s: how long they went on.
-        taken_s: of each call.
+        taken_s: of each call that was answered.
         wrong: answers that were not the expected label.
+        refused: calls that got none, as the server had too much to do.
     """
 
     wall_s: float = 0.0
     taken_s: list[float] = field(default_factory=list)
     wrong: int = 0
+    refused: int = 0
 
     def add(self, other: Measured) -> None:
         """Takes in those of another round."""
         self.wall_s += other.wall_s
         self.taken_s += other.taken_s
         self.wrong += other.wrong
+        self.refused += other.refused
 
 
 async def load(ask: Ask, labels: Sequence[int], callers: int, seconds: float) -> Measured:
@@ -61,8 +64,12 @@ async def load(ask: Ask, labels: Sequence[int], callers: int, seconds: float) ->
         while time.perf_counter() - began < seconds:
             place = next(places)
             start = time.perf_counter()
-            found.wrong += await ask(place) != labels[place]
-            found.taken_s.append(time.perf_counter() - start)
+            try:
+                found.wrong += await ask(place) != labels[place]
+            except aiohttp.ClientResponseError:
+                found.refused += 1
+            else:
+                found.taken_s.append(time.perf_counter() - start)
 
     await asyncio.gather(*(call() for _ in range(callers)))
     found.wall_s = time.perf_counter() - began

@@ -15,8 +15,9 @@ The only module of `serving` that imports TensorFlow.
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from bundle.errors import BundleError
-from serving.backend.config import BackendConfig, Loading
+from serving.backend.config import BackendConfig
 from serving.backend.servable import Function, Servable
-from serving.backend.signature import from_def
+from serving.backend.signature import Signature, from_def
 from serving.errors import InvalidArgument
 from serving.tensors import Array
 
 _TAG = "serve"
 _START = "__saved_model_init_op"  # TensorFlow 2's way to say what to run once
+_CALLERS_THREAD = -1  # for operations, instead of a pool; tensorflow/core/protobuf/config.proto
 _NODE = re.compile(r"\{\{.*?\}\}\s*")  # the name of a node, not the caller's matter
 
 _log = logging.getLogger(__name__)
@@ -50,16 +52,13 @@ def load(path: Path, config: BackendConfig) -> Servable:
     graphs = [graph for graph in stored.meta_graphs if _TAG in graph.meta_info_def.tags]
     if not graphs:
         raise BundleError(f"{path}: no graph is tagged {_TAG!r}. Export the model for serving.")
-    session = _open(path, list(graphs[0].meta_info_def.tags), config.loading)
     definitions = dict(graphs[0].signature_def)
+    signatures = _signatures(definitions)
+    options = _options(config, signatures.values())
+    session = _open(path, list(graphs[0].meta_info_def.tags), options)
     functions = {}
-    for name, definition in definitions.items():
-        if name == _START:
-            continue
-        signature = from_def(name, definition)
-        if signature is None:
-            _log.warning("signature has tensors that can't be sent", extra={"signature": name})
-            continue
+    for name, signature in signatures.items():
+        definition = definitions[name]
         run = _Run(session, definition, list(signature.inputs), list(signature.outputs))
         functions[name] = Function(signature, run, config.batching)
     return Servable(functions, definitions, config.max_message_bytes)
@@ -100,15 +99,41 @@ class _Run:
         return outputs
 
 
-def _open(path: Path, tags: list[str], loading: Loading) -> Any:
+def _signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
+    """Those that can be asked, by name."""
+    found = {}
+    for name, definition in definitions.items():
+        if name == _START:
+            continue
+        signature = from_def(name, definition)
+        if signature is None:
+            _log.warning("signature has tensors that can't be sent", extra={"signature": name})
+        else:
+            found[name] = signature
+    return found
+
+
+def _options(config: BackendConfig, signatures: Iterable[Signature]) -> Any:
+    """What TensorFlow is told of threads and memory."""
+    loading, batching = config.loading, config.batching
+    intra, inter = loading.intra_op_threads, loading.inter_op_threads
+    # A language model's steps never meet: each has the whole machine.
+    shared = batching is not None and all(signature.batchable for signature in signatures)
+    if batching and shared:
+        cores = os.cpu_count() or 1
+        intra = max(1, cores // batching.slots) if intra is None else intra
+        inter = _CALLERS_THREAD if inter is None else inter
+    return tf.compat.v1.ConfigProto(
+        allow_soft_placement=True,  # a model saved on a GPU is served without one
+        intra_op_parallelism_threads=intra or 0,
+        inter_op_parallelism_threads=inter or 0,
+        gpu_options=tf.compat.v1.GPUOptions(per_process_gpu_memory_fraction=loading.gpu_memory),
+    )
+
+
+def _open(path: Path, tags: list[str], options: Any) -> Any:
     """A session that holds the model's graph, weights and tables."""
     v1 = tf.compat.v1
-    options = v1.ConfigProto(
-        allow_soft_placement=True,  # a model saved on a GPU is served without one
-        intra_op_parallelism_threads=loading.intra_op_threads,
-        inter_op_parallelism_threads=loading.inter_op_threads,
-        gpu_options=v1.GPUOptions(per_process_gpu_memory_fraction=loading.gpu_memory),
-    )
     session = v1.Session(graph=tf.Graph(), config=options)
     try:
         v1.saved_model.load(session, tags, str(path))

@@ -40,6 +40,20 @@ def test_every_model_is_served_in_its_newest_versions_or_the_pinned_one(
     assert configs["other"].model_version_policy.latest.num_versions == 2
 
 
+def test_a_version_on_trial_is_served_to_who_names_it_and_a_withdrawn_one_to_nobody(
+    publish_plain: Callable[..., int], tmp_path: Path
+) -> None:
+    repository = ModelRepository(tmp_path / "models")
+    for _ in range(4):
+        publish_plain(tmp_path / "models")
+    (tmp_path / "models" / "tiny" / "held.json").write_text('{"trial": 4}')
+    for versions in ("versions: 2 versions: 3 versions: 4", "versions: 2 versions: 3"):
+        tfs_config.write(repository, BASE, tmp_path / "out", Batching())
+        text = (tmp_path / "out" / "models.config").read_text()
+        assert f"specific {{ {versions} }}" in text
+        repository.withdraw("tiny")
+
+
 def test_monitoring_is_where_prometheus_is_told_to_ask(
     repository: ModelRepository, tmp_path: Path
 ) -> None:

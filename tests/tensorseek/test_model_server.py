@@ -33,6 +33,7 @@ def test_one_model_is_served_as_tensorflow_serving_does_by_default() -> None:
         port=8500,
         pace=Pace(poll_s=1, grace_s=0, load_threads=1, retries=5, retry_s=60),
         batching=None,
+        loading=Loading(intra_op_threads=0, inter_op_threads=0),  # TensorFlow's own choice
         answer_values=True,
     )
 
@@ -87,7 +88,7 @@ def test_every_flag_is_taken_in_both_forms(tmp_path: Path, form: str) -> None:
         rest=Rest(port=18501, timeout_s=1.5, metrics_path="/metrics", cors=True),
         pace=Pace(poll_s=3, grace_s=0, load_threads=4, retries=2, retry_s=0.5),
         batching=Batching(max_rows=8, slots=2, max_waiting=10),
-        loading=Loading(prefer_tflite=True, warm_up=False, intra_op_threads=2),
+        loading=Loading(prefer_tflite=True, warm_up=False, intra_op_threads=2, inter_op_threads=0),
         max_message_bytes=(1 << 31) - 1,
     )
 

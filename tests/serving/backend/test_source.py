@@ -65,6 +65,20 @@ def test_a_pin_leaves_one_candidate(tmp_path: Path, publish_plain: Callable[...,
     assert RepositorySource(tmp_path).wanted("tiny").versions == (2,)
 
 
+def test_a_version_on_trial_stands_beside_the_served_one(
+    tmp_path: Path, publish_plain: Callable[..., int]
+) -> None:
+    repository = ModelRepository(tmp_path)
+    for _ in range(3):
+        publish_plain(tmp_path)
+    (tmp_path / "tiny" / "held.json").write_text('{"trial": 3}')
+    assert RepositorySource(tmp_path).wanted("tiny") == ((2, 3), 2)
+    repository.withdraw("tiny")
+    assert RepositorySource(tmp_path).wanted("tiny") == ((2, 1), 1)
+    publish_plain(tmp_path)
+    assert RepositorySource(tmp_path).wanted("tiny") == ((4, 2, 1), 1)
+
+
 def test_a_broken_pin_is_an_error_not_another_version(
     tmp_path: Path, put: Callable[..., Path]
 ) -> None:
