@@ -66,10 +66,9 @@ class EdgeRunner:
         loaded = found.load(opened.model, threads)
         self.delegated_parts = loaded.delegated_parts
         signatures = self.manifest.signatures
-        self._runs = {
-            name: _real(loaded.signature(name), spec) for name, spec in signatures.items()
-        }
-        self._writer = _writer(opened, self._runs)
+        runs = {name: loaded.signature(name) for name in signatures}
+        self._writer = _writer(opened, runs)
+        self._runs = {name: _real(runs[name], spec) for name, spec in signatures.items()}
         self._names = {} if self._writer else _by_shape(opened)
         # A runtime may lack a kernel and answer wrongly without an error: only this shows it.
         difference = golden.check(opened.golden, self.logits, str(opened.path))

@@ -16,6 +16,7 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,13 @@ from tokenizers import Tokenizer
 
 from bundle.detokenize import Detokenizer
 from bundle.errors import InputError, ManifestError
-from bundle.manifest import Manifest, TextPreprocess
+from bundle.manifest import Manifest, TensorSpec, TextPreprocess
+from bundle.postprocess import real
 from edge.runtime import Run
 from edge.sampling import Sampling
 
 Logits = NDArray[np.float32]  # [C]
+Cache = NDArray[Any]  # [1, P, W]
 
 _DECODE = "decode"
 
@@ -38,7 +41,8 @@ class Writer:
     Args:
         manifest: of a bundle that has `generation`.
         assets: the files of its preprocessor, by name.
-        runs: the model's signatures by name.
+        runs: the model's signatures by name, which give what the model does: a strict int8 model
+            remembers integers, which go back into it as they are.
 
     Raises:
         ManifestError: the model has not the signatures of one that writes.
@@ -50,7 +54,8 @@ class Writer:
         spec, generation = manifest.preprocess, manifest.generation
         if generation is None or not isinstance(spec, TextPreprocess):
             raise ManifestError("generation: is of no model that reads text; publish it again")
-        self._width = _width(manifest, generation.positions)
+        self._cache = _cache(manifest, generation.positions)
+        self._told = _logits(manifest, "manifest")
         missing = [name for name in _names(spec).values() if name not in runs]
         if missing:
             raise ManifestError(f"signatures: has no {missing[0]}; publish it again")
@@ -63,7 +68,7 @@ class Writer:
 
     def logits(self, ids: Sequence[int]) -> Logits:
         """Of what follows a text of at least one token: float32 [C]."""
-        return _Read(self._prefill, self._decode, self._empty()).read(ids)
+        return self._begun().read(ids)
 
     def write(self, prompt: str, settings: Sampling) -> Iterator[str]:
         """Pieces of the text that follows a prompt, each as soon as its characters are whole.
@@ -88,7 +93,7 @@ class Writer:
         return inputs | {_DECODE: {"token": one, "position": one, "cache": self._empty()}}
 
     def _pieces(self, ids: Sequence[int], settings: Sampling) -> Iterator[str]:
-        read, choose = _Read(self._prefill, self._decode, self._empty()), settings.chooser()
+        read, choose = self._begun(), settings.chooser()
         pieces = Detokenizer(self._tokenizer, settings.stop, ids)
         unread = list(ids)
         for _ in range(min(settings.max_new_tokens, self._positions - len(ids))):
@@ -105,19 +110,25 @@ class Writer:
         if rest:
             yield rest
 
-    def _empty(self) -> NDArray[np.float32]:
-        return np.zeros((1, self._positions, self._width), np.float32)
+    def _begun(self) -> _Read:
+        return _Read(self._prefill, self._decode, self._empty(), self._told)
+
+    def _empty(self) -> Cache:
+        return np.zeros([int(size or 0) for size in self._cache.shape], self._cache.dtype)
 
 
 class _Read:
     """What a model remembers of one text.
 
     Args:
-        cache: float32 [1, P, W], written in place.
+        cache: [1, P, W], written in place.
+        told: what the logits stand for.
     """
 
-    def __init__(self, prefill: Mapping[int, Run], decode: Run, cache: NDArray[np.float32]) -> None:
-        self._prefill, self._decode, self._cache = prefill, decode, cache
+    def __init__(
+        self, prefill: Mapping[int, Run], decode: Run, cache: Cache, told: TensorSpec
+    ) -> None:
+        self._prefill, self._decode, self._cache, self._told = prefill, decode, cache, told
         self._tokens = 0
 
     def read(self, ids: Sequence[int]) -> Logits:
@@ -146,7 +157,7 @@ class _Read:
         outputs = self._decode({**inputs, "cache": self._cache})
         self._cache[0, self._tokens] = outputs["entry"][0]
         self._tokens += 1
-        return np.asarray(outputs["logits"][0], np.float32)
+        return real(outputs["logits"][0], self._told)
 
 
 def vocabulary(manifest: Manifest, origin: str) -> int:
@@ -158,10 +169,14 @@ def vocabulary(manifest: Manifest, origin: str) -> int:
     Raises:
         ManifestError: no signature gives logits of the next token.
     """
+    return int(_logits(manifest, origin).shape[-1] or 0)
+
+
+def _logits(manifest: Manifest, origin: str) -> TensorSpec:
     decode = manifest.signatures.get(_DECODE)
     for spec in decode.outputs if decode else ():
         if spec.name == "logits" and spec.shape and spec.shape[-1]:
-            return spec.shape[-1]
+            return spec
     raise ManifestError(
         f"{origin}: signatures: have no {_DECODE} that gives logits; publish it again"
     )
@@ -171,12 +186,12 @@ def _names(spec: TextPreprocess) -> dict[int, str]:
     return {tokens: f"prefill_{tokens}" for tokens in spec.buckets}
 
 
-def _width(manifest: Manifest, positions: int) -> int:
-    """W, from the cache that `decode` takes."""
+def _cache(manifest: Manifest, positions: int) -> TensorSpec:
+    """What `decode` remembers texts in: float32, or the integers of a strict int8 model."""
     decode = manifest.signatures.get(_DECODE)
     for spec in decode.inputs if decode else ():
         if spec.name == "cache" and len(spec.shape) == 3 and spec.shape[1] == positions:
-            return int(spec.shape[2] or 0)
+            return spec
     raise ManifestError(
         f"signatures: have no {_DECODE} with a cache of {positions} columns; publish it again"
     )

@@ -21,6 +21,7 @@ from finetune.deepseek.cache import Parts
 from finetune.deepseek.config import DecoderConfig
 from finetune.deepseek.layers import projection
 from finetune.deepseek.long_attention import attend_by_rows, within
+from finetune.deepseek.rotary import Angles
 
 _MASKED = -1e9  # large, but a difference of two of them is still a number
 
@@ -65,7 +66,14 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
         return ()
 
     def step(
-        self, x: Any, position: Any, readable: Any, memory: Parts, column: Any, prepared: Parts
+        self,
+        x: Any,
+        position: Any,
+        readable: Any,
+        memory: Parts,
+        column: Any,
+        prepared: Parts,
+        angles: Angles | None = None,
     ) -> tuple[Any, Parts]:
         """One more token of each text, and the memory with it.
 
@@ -76,9 +84,10 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
             memory: S columns.
             column: int32 []: which one is the token's own.
             prepared: what `prepared` gave.
+            angles: of `position`, if they are known already; see `rotary.tables`.
         """
         del prepared
-        q, k, v = self._project(x, position[:, None])
+        q, k, v = self._project(x, position[:, None], angles)
         keys = cache.write(memory[0], by_group(k), column)
         values = cache.write(memory[1], by_group(v), column)
         shared = self._heads // self._groups
@@ -89,9 +98,11 @@ class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
         read = tf.reshape(read, [-1, self._heads * self._features])
         return self.o_proj(read), (keys, values)
 
-    def _project(self, x: Any, positions: Any) -> tuple[Any, Any, Any]:
+    def _project(
+        self, x: Any, positions: Any, angles: Angles | None = None
+    ) -> tuple[Any, Any, Any]:
         """Queries, keys and values: [B, T, heads, D], the first two turned."""
-        angles = rotary.tables(self._rope, self._features, positions)
+        angles = angles or rotary.tables(self._rope, self._features, positions)
         q = rotary.turn(split(self.q_proj(x), self._heads), *angles, interleaved=False)
         k = rotary.turn(split(self.k_proj(x), self._groups), *angles, interleaved=False)
         return q, k, split(self.v_proj(x), self._groups)

@@ -17,7 +17,7 @@ Source: DeepSeek-V2, section 2.2 (arXiv 2405.04434); DeepSeek-V3, section 2.1.2,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -58,16 +58,23 @@ class Router(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, tokens: Any) -> tuple[Any, Any]:
         """[N, hidden] → the chosen experts, int32 [N, k], and their weights, float32 [N, k]."""
-        sizes = self._sizes
-        logits = tf.matmul(tf.cast(tokens, tf.float32), self.kernel)
-        scores = tf.sigmoid(logits) if sizes.router == "sigmoid" else tf.nn.softmax(logits)
+        scores = self.scores(tokens)
         chosen = self.choose(scores)
-        weights = tf.gather(scores, chosen, batch_dims=1)
+        return chosen, self.weigh(tf.gather(scores, chosen, batch_dims=1))
+
+    def scores(self, tokens: Any) -> Any:
+        """[N, hidden] → how well each expert fits: float32 [N, E]."""
+        logits = tf.matmul(tf.cast(tokens, tf.float32), self.kernel)
+        return tf.sigmoid(logits) if self._sizes.router == "sigmoid" else tf.nn.softmax(logits)
+
+    def weigh(self, scores: Any, divide: Callable[[Any, Any], Any] = tf.divide) -> Any:
+        """Weights of the chosen experts' scores, float32 [N, k]; or of [N, E], the others' 0."""
+        sizes = self._sizes
         if sizes.normalizes and sizes.chosen > 1:
-            weights /= tf.reduce_sum(weights, axis=-1, keepdims=True) + 1e-20
+            scores = divide(scores, tf.reduce_sum(scores, axis=-1, keepdims=True) + 1e-20)
             if sizes.router == "softmax":  # DeepSeek-V2 scales what it does not normalize
-                return chosen, weights
-        return chosen, weights * sizes.scale
+                return scores
+        return scores * sizes.scale
 
     def choose(self, scores: Any) -> Any:
         """The experts of each token: int32 [N, k], from the scores of all, float32 [N, E]."""

@@ -29,6 +29,7 @@ from finetune.deepseek.attention import attend, attend_cached, by_group, split
 from finetune.deepseek.cache import Parts
 from finetune.deepseek.config import DecoderConfig, Latent
 from finetune.deepseek.layers import RootMeanSquareNorm, projection
+from finetune.deepseek.rotary import Angles
 
 _EPSILON = 1e-6  # of the norms of the latents, whatever the checkpoint says of the others
 
@@ -81,11 +82,18 @@ class LatentAttention(tf_keras.layers.Layer):  # type: ignore[misc]
         return tf.transpose(keys, [1, 2, 0]), tf.transpose(values, [1, 0, 2])
 
     def step(
-        self, x: Any, position: Any, readable: Any, memory: Parts, column: Any, prepared: Parts
+        self,
+        x: Any,
+        position: Any,
+        readable: Any,
+        memory: Parts,
+        column: Any,
+        prepared: Parts,
+        angles: Angles | None = None,
     ) -> tuple[Any, Parts]:
         """See `Attention.step`."""
         to_latent, to_value = prepared
-        angles = self._angles(position[:, None])
+        angles = angles or self._angles(position[:, None])
         plain, turned = self._queries(x, angles)
         q = tf.concat([_by_head(plain[:, 0], to_latent)[:, None], turned], -1)
         entry = self._remembered(*self._compress(x, angles))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from finetune.deepseek.config import Rope
 
 Floats = NDArray[np.float64]
+Angles = tuple[Any, Any]  # cosine and sine
 
 
 def frequencies(rope: Rope, features: int) -> Floats:
@@ -59,7 +60,7 @@ def softmax_factor(rope: Rope) -> float:
     return _mscale(rope.factor, rope.mscale_all_dim) ** 2
 
 
-def tables(rope: Rope, features: int, positions: Any) -> tuple[Any, Any]:
+def tables(rope: Rope, features: int, positions: Any) -> Angles:
     """Cosine and sine of every angle.
 
     Args:
@@ -72,6 +73,19 @@ def tables(rope: Rope, features: int, positions: Any) -> tuple[Any, Any]:
     angles = tf.cast(positions, tf.float32)[:, :, None] * theta
     size = amplitude(rope)
     return tf.cos(angles) * size, tf.sin(angles) * size
+
+
+def looked_up(rope: Rope, features: int, position: Any, count: int) -> Angles:
+    """As `tables`, from constants, for devices: int8 has no kernel of cosine and sine.
+
+    Args:
+        position: int32 [B], each below `count`.
+
+    Returns:
+        Two of float32 [B, 1, features / 2].
+    """
+    cosine, sine = tables(rope, features, tf.range(count)[None])
+    return tf.gather(cosine[0], position[:, None]), tf.gather(sine[0], position[:, None])
 
 
 def turn(x: Any, cosine: Any, sine: Any, *, interleaved: bool) -> Any:

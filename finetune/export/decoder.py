@@ -9,8 +9,15 @@ no token can read the padding behind it: who reads whom is a constant, and a cac
 position. The cache does not grow in the graph: whoever calls `decode` writes the entry into it.
 
 Devices have no sorting and no products of gathered weights. So every expert answers every token,
-and the router's weights, 0 for the experts that it did not choose, add the answers up. Every
-product with a weight is of two dimensions, which a converter makes int8 as it is.
+all of them as one: what one multiplies, another adds nothing to, since the router's weight is 0 for
+the experts that it did not choose.
+
+    tokens [N, h] ─┬─► · all gates ─► silu ─┐
+                   ├─► · all ups ───────────┴─► × ─► [N, E, f] × weight [N, E] ─► · all downs ─► sum
+                   └─► router ───────────────────────────────────┘
+
+Every product with a weight is of two dimensions, which a converter makes int8 as it is. No op is
+used that has no int8 kernel: angles are looked up, and a division is a product.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from finetune.deepseek import rotary
 from finetune.deepseek.cache import Memory, Parts, pack, unpack
 from finetune.deepseek.decoder import Block, CausalLM, Output, SequenceClassifier
 from finetune.deepseek.experts import MixtureOfExperts
@@ -110,14 +118,17 @@ class Writer(Decoder):
         """
         columns = [*range(cache.shape[1]), -1]  # the last is the token's own
         readable = tf.constant([columns], tf.int32) < position[:, None]
-        memory = unpack(self.model.config, cache)
+        config = self.model.config
+        memory = unpack(config, cache)
+        turned = config.latent.rotary if config.latent else config.head_features
+        angles = rotary.looked_up(config.rope, turned, position, cache.shape[1])
         x = tf.gather(self._embedding, token)
         entries: list[Parts] = []
         for place, block in enumerate(self.model.model.layers):
             with tf.name_scope(f"block_{place}"):
                 normed = block.input_layernorm(x)
                 read, grown = block.self_attn.step(
-                    normed, position, readable, memory[place], None, self._prepared[place]
+                    normed, position, readable, memory[place], None, self._prepared[place], angles
                 )
                 x = self._feed_forward(place, block, x + read)
             entries.append(tuple(part[:, :, -1:] for part in grown))
@@ -129,31 +140,44 @@ class Writer(Decoder):
     def _logits(self, features: Any) -> Any:
         if self.model.lm_head is not None:
             return self.model.lm_head(features)
-        return tf.matmul(features, self._embedding, transpose_b=True)
+        with tf.name_scope("lm_head"):
+            return tf.matmul(features, self._embedding, transpose_b=True)
 
 
-def _experts(block: Block) -> list[tuple[Any, Any, Any]]:
-    """The three kernels of each expert of a block."""
+def _experts(block: Block) -> tuple[Any, ...]:
+    """The gates, ups and downs of a block's experts: [h, E · f] twice, and [E · f, h]."""
     mlp = block.mlp
     if not isinstance(mlp, MixtureOfExperts):
-        return []
-    layers = (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-    kernels = zip(*(layer.kernel.numpy() for layer in layers), strict=True)
-    return [tuple(map(_constant, each)) for each in kernels]
-
-
-def _mixture(mlp: MixtureOfExperts, experts: list[tuple[Any, Any, Any]], x: Any) -> Any:
-    """As `MixtureOfExperts.call`: [.., hidden] → the same."""
-    tokens = tf.reshape(x, [-1, x.shape[-1]])
-    chosen, weights = mlp.gate(tokens)
-    picked = tf.one_hot(chosen, len(experts)) * weights[:, :, None]
-    shares = tf.split(tf.reduce_sum(picked, axis=1), len(experts), axis=1)
-    answers = [
-        share * tf.matmul(tf.nn.silu(tf.matmul(tokens, gate)) * tf.matmul(tokens, up), down)
-        for share, (gate, up, down) in zip(shares, experts, strict=True)
+        return ()
+    gate, up, down = (each.kernel for each in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+    side_by_side = [
+        tf.reshape(tf.transpose(each, [1, 0, 2]), [each.shape[1], -1]) for each in (gate, up)
     ]
-    mixed = tf.reshape(tf.add_n(answers), x.shape)
+    return tuple(map(_constant, (*side_by_side, tf.reshape(down, [-1, down.shape[2]]))))
+
+
+def _mixture(mlp: MixtureOfExperts, experts: tuple[Any, ...], x: Any) -> Any:
+    """As `MixtureOfExperts.call`: [.., h] → the same."""
+    gate, up, down = experts
+    tokens = tf.reshape(x, [-1, x.shape[-1]])
+    with tf.name_scope("router"):
+        shares = _shares(mlp.gate, tokens)
+    with tf.name_scope("gate_proj"):
+        opened = tf.nn.silu(tf.matmul(tokens, gate))
+    with tf.name_scope("up_proj"):
+        hidden = opened * tf.matmul(tokens, up)
+    each = tf.reshape(hidden, [*shares.shape, -1]) * shares[:, :, None]
+    with tf.name_scope("down_proj"):
+        answers = tf.matmul(tf.reshape(each, hidden.shape), down)
+    mixed = tf.reshape(answers, x.shape)
     return mixed if mlp.shared_experts is None else mixed + mlp.shared_experts(x)
+
+
+def _shares(router: Any, tokens: Any) -> Any:
+    """The weight of each expert's answer, 0 of those that are not chosen: float32 [N, E]."""
+    scores = router.scores(tokens)
+    chosen = tf.reduce_sum(tf.one_hot(router.choose(scores), scores.shape[-1]), axis=1)
+    return router.weigh(scores * chosen, lambda x, whole: x * tf.math.rsqrt(whole * whole))
 
 
 def _constant(value: Any) -> Any:

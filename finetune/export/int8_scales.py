@@ -21,15 +21,22 @@ MOVES = {
     "EXPAND_DIMS",
     "GATHER",
     "MAX_POOL_2D",
+    "ONE_HOT",
+    "PACK",
     "PAD",
     "RESHAPE",
     "SELECT_V2",
     "SLICE",
     "SPLIT",
+    "SPLIT_V",
     "SQUEEZE",
     "STRIDED_SLICE",
+    "TILE",
+    "TOPK_V2",
     "TRANSPOSE",
 }
+# Of these, what unlike tensors have become: each of them comes to it in a scale of its own.
+JOINS = {"CONCATENATION"}
 _PRODUCTS = ("BATCH_MATMUL", "FULLY_CONNECTED")
 
 
@@ -51,7 +58,8 @@ class Scale:
 
     def quantize(self, values: NDArray[Any]) -> NDArray[np.int8]:
         """The nearest int8."""
-        return np.clip(np.round(values / self.step) + self.zero, -128, 127).astype(np.int8)
+        steps = np.round(np.asarray(values, np.float64) / self.step)
+        return np.clip(steps + self.zero, -128, 127).astype(np.int8)
 
 
 PIXELS = Scale(1.0, -128)  # 0 to 255, as they come
@@ -95,6 +103,10 @@ class Scales:
             self._chosen[root] = self._choose(members)
         return self._chosen[root]
 
+    def alone(self, tensor: int) -> Scale:
+        """The scale of a tensor that shares it with no other: what goes in and out of a model."""
+        return self._fixed.get(tensor) or Scale.of(self._range(tensor))
+
     def summands(self, operator: Any) -> tuple[int, int]:
         """Those of an ADD, a constant one last."""
         first, second = operator.inputs
@@ -115,7 +127,7 @@ class Scales:
         variables, output = self._subgraph.variables, operator.outputs[0]
         if index in self.idle:
             self._join(self.summands(operator)[0], output)
-        elif name in MOVES:
+        elif name in MOVES - JOINS:
             for tensor in variables.intersection((*operator.inputs, *operator.outputs)):
                 self._join(tensor, output)
             if name == "GATHER" and operator.inputs[0] in self._subgraph.constants:

@@ -43,11 +43,6 @@ def make(candidate: Candidate, profile: Profile, title: str, progress: Progress)
             f"{title}: only a language model of the DeepSeek family, without sliding windows, "
             "writes on a device; set edge.profiles to []"
         )
-    if profile == "full_int8":
-        raise ExportError(
-            f"{title}: a decoder turns vectors by their position, and COS and SIN have no int8 "
-            "kernel; use mixed_int8 or dynamic_int8"
-        )
     preprocessor = candidate.task.preprocessor
     if not isinstance(preprocessor, TextPreprocessor):
         raise TypeError(f"no language model reads what {type(preprocessor).__name__} gives")
@@ -56,15 +51,15 @@ def make(candidate: Candidate, profile: Profile, title: str, progress: Progress)
     with progress.timed(f"convert to {profile}", expected_s=30):
         writer = Writer(candidate.model.model)
         functions = _functions(writer, buckets, positions)
-        static = profile == "mixed_int8"
+        static = profile in ("full_int8", "mixed_int8")
         content = tflite.convert_functions(writer, functions, "float32" if static else profile)
     found = Found(content)
-    if static:
-        found = language_search.search(candidate, content, buckets, title, progress)
+    if profile in ("full_int8", "mixed_int8"):
+        found = language_search.search(candidate, profile, content, buckets, title, progress)
     content = found.model
     flatbuffer.check_profile(flatbuffer.inspect(content), profile)
     model = language_gate.Quantized(content, buckets)
-    verdict = language_gate.judge(candidate, model, progress)
+    verdict = language_gate.Judge(candidate, progress)(model, candidate.data.test)
     language_gate.check(title, verdict, candidate.recipe.edge.language)
     longest = max(candidate.data.test.ids, key=len)
     return Converted(

@@ -19,15 +19,19 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from bundle.postprocess import real
 from bundle.preprocess import Ids
 from finetune.errors import GateRefused
+from finetune.export import flatbuffer
 from finetune.export.candidate import Candidate
 from finetune.metrics import interval
 from finetune.metrics.interval import Counts
 from finetune.progress import Progress
 from finetune.recipe import LanguageGates
+from finetune.tasks.base import spread
 
 Logits = NDArray[np.float32]
+Cache = NDArray[Any]  # float32, or what a strict int8 model remembers
 
 _RUNS, _WARM_UP = 30, 5
 
@@ -61,7 +65,11 @@ class Quantized:
             tokens: interpreter.get_signature_runner(f"prefill_{tokens}") for tokens in buckets
         }
         self._decode = interpreter.get_signature_runner("decode")
-        self._shape = self._decode.get_input_details()["cache"]["shape"]
+        taken = self._decode.get_input_details()["cache"]
+        self._empty = np.zeros(taken["shape"], taken["dtype"])
+        (self._told,) = (
+            each for each in flatbuffer.signatures(model)["decode"].outputs if each.name == "logits"
+        )
         self._interpreter = interpreter  # which the runners do not keep alive
 
     def __call__(self, ids: Ids) -> Logits:
@@ -75,43 +83,74 @@ class Quantized:
 
     def latency(self, ids: Ids) -> dict[str, float]:
         """Median milliseconds of each signature, on one thread of this machine."""
-        cache = np.zeros(self._shape, np.float32)
-        calls: dict[str, Callable[[], Any]] = {"decode": lambda: self._logits(ids, 0, cache)}
+        calls: dict[str, Callable[[], Any]] = {"decode": lambda: self._logits(ids, 0, self._empty)}
         for tokens, run in self._prefill.items():
             padded = np.resize(ids, [1, tokens])
             calls[f"prefill_{tokens}"] = functools.partial(run, input_ids=padded)
         return {f"p50_ms_{name}": _median_ms(call) for name, call in sorted(calls.items())}
 
-    def remembered(self, ids: Ids) -> NDArray[np.float32]:
+    def remembered(self, ids: Ids) -> Cache:
         """The cache [1, P, W] of a sequence."""
         tokens = next(each for each in self._prefill if each >= len(ids))
         padded = np.zeros([1, tokens], np.int32)
         padded[0, : len(ids)] = ids
-        cache = np.zeros(self._shape, np.float32)
-        cache[:, :tokens] = self._prefill[tokens](input_ids=padded)["cache"][:, : self._shape[1]]
+        cache = self._empty.copy()
+        known = self._prefill[tokens](input_ids=padded)["cache"]
+        cache[:, :tokens] = known[:, : cache.shape[1]]
         return cache
 
-    def _logits(self, ids: Ids, place: int, cache: NDArray[np.float32]) -> Logits:
+    def _logits(self, ids: Ids, place: int, cache: Cache) -> Logits:
         token, position = ids[place : place + 1], np.asarray([place], np.int32)
         logits = self._decode(token=token, position=position, cache=cache)["logits"][0]
-        return np.asarray(logits, np.float32)
+        return real(logits, self._told)
 
 
-def judge(candidate: Candidate, model: Quantized, progress: Progress, split: Any = None) -> Verdict:
-    """Compares both models' logits after every token of a split, by default the test split."""
-    task, test = candidate.task, candidate.data.test if split is None else split
-    reference = tf.function(lambda batch: _of_float(candidate, batch), reduce_retracing=True)
-    compared = []
-    with progress.counted("test the edge model", len(test)) as advance:
-        for (place,), tensors in task.batches(test, 1):
-            expected, weights = reference(
-                {name: tf.constant(each) for name, each in tensors.items()}
-            )
-            ids = test.ids[place]
-            found = model(ids)
-            compared.append(_compare(ids, weights.numpy(), expected.numpy()[: len(ids)], found))
-            advance()
-    return _verdict(compared)
+class Judge:
+    """Compares edge models with the float one that they were made from."""
+
+    def __init__(self, candidate: Candidate, progress: Progress) -> None:
+        self._task, self._progress = candidate.task, progress
+        self._reference = tf.function(
+            lambda batch: _of_float(candidate, batch), reduce_retracing=True
+        )
+
+    def __call__(
+        self, model: Quantized, split: Any, most: int | None = None, title: str = "the edge model"
+    ) -> Verdict:
+        """Of both models' logits after every token of a split's sequences.
+
+        Args:
+            most: of the sequences, spread evenly; None for all.
+            title: what is shown meanwhile.
+        """
+        chosen = set(spread(range(len(split)), len(split) if most is None else most))
+        compared = []
+        with self._progress.counted(f"test {title}", len(chosen)) as advance:
+            for (place,), tensors in self._task.batches(split, 1):
+                if place in chosen:
+                    compared.append(self._compared(model, split.ids[place], tensors))
+                    advance()
+        return _verdict(compared)
+
+    def _compared(self, model: Quantized, ids: Ids, tensors: Any) -> _Compared:
+        expected, weights = self._reference(
+            {name: tf.constant(each) for name, each in tensors.items()}
+        )
+        return _compare(ids, weights.numpy(), expected.numpy()[: len(ids)], model(ids))
+
+
+def broken(verdict: Verdict, limits: LanguageGates) -> list[str]:
+    """Each limit of a recipe that a model does not keep, with the figure."""
+    found = []
+    if not np.isfinite(verdict.usual_difference):
+        found.append("a logit is not a number")
+    if not verdict.rise <= limits.max_rise:  # also true for NaN
+        found.append(f"perplexity rise {verdict.rise:.4f} is over max_rise {limits.max_rise}")
+    if verdict.agreement < limits.min_agreement:
+        found.append(
+            f"agreement {verdict.agreement:.4f} is under min_agreement {limits.min_agreement}"
+        )
+    return found
 
 
 def check(name: str, verdict: Verdict, limits: LanguageGates) -> None:
@@ -120,18 +159,10 @@ def check(name: str, verdict: Verdict, limits: LanguageGates) -> None:
     Raises:
         GateRefused: names each limit that is broken, with the figure.
     """
-    broken = []
-    if not np.isfinite(verdict.usual_difference):
-        broken.append("a logit is not a number")
-    if not verdict.rise <= limits.max_rise:  # also true for NaN
-        broken.append(f"perplexity rise {verdict.rise:.4f} is over max_rise {limits.max_rise}")
-    if verdict.agreement < limits.min_agreement:
-        broken.append(
-            f"agreement {verdict.agreement:.4f} is under min_agreement {limits.min_agreement}"
-        )
-    if broken:
+    problems = broken(verdict, limits)
+    if problems:
         raise GateRefused(
-            f"{name}: refused: {'; '.join(broken)} (float perplexity "
+            f"{name}: refused: {'; '.join(problems)} (float perplexity "
             f"{verdict.float_perplexity:.4g}, quantized {verdict.perplexity:.4g}, "
             f"{verdict.tokens} test tokens)"
         )

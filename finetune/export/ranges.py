@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -25,6 +25,7 @@ Samples = Mapping[str, Sequence[Tensors]]  # signature → inputs by name, of on
 # Softmax gives what lies so far under a row's largest score less than 1/20,000 of its weight.
 _TAIL = 10.0
 _TYPICAL = 0.99  # quantile
+_COMPUTED = 1e30  # what is larger is a constant, such as −∞ for an expert that can't be chosen
 
 
 class Range(NamedTuple):
@@ -52,13 +53,17 @@ class Observed:
     examples: int = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Takes in what it held in one example."""
+        """Takes in what it held in one example; masks as 0, which every int8 holds."""
+        values = np.where(np.abs(values) > _COMPUTED, np.float32(0), values)
         self.low = min(self.low, float(values.min()))
         self.high = max(self.high, float(values.max()))
         self.lowest_row = min(self.lowest_row, float(values.max(-1).min()))
         self.examples += 1
         far = float(np.quantile(np.abs(values), _TYPICAL))
         self.typical += (far - self.typical) / self.examples
+
+
+Kind = TypeVar("Kind", bound=Observed)
 
 
 def places(parsed: Any) -> list[dict[int, Place]]:
@@ -77,16 +82,24 @@ def places(parsed: Any) -> list[dict[int, Place]]:
 
 
 def observe(
-    model: bytes, samples: Samples, progress: Progress, *, of: bytes | None = None
-) -> dict[Place, Observed]:
+    model: bytes,
+    samples: Samples,
+    progress: Progress,
+    *,
+    of: bytes | None = None,
+    kind: type[Kind] = Observed,  # type: ignore[assignment]  # the default is one of the kind
+) -> dict[Place, Kind]:
     """Runs the examples and notes what every float tensor held.
 
     Args:
         of: the file that `model` was made from by adding to it, whose tensors are meant.
+        kind: what is noted of each.
     """
-    found: dict[Place, Observed] = {}
+    found: dict[Place, Kind] = {}
     for place, values in flowing(model, samples, progress, of=of):
-        found.setdefault(place, Observed()).add(values)
+        if place not in found:
+            found[place] = kind()
+        found[place].add(values)
     return found
 
 

@@ -4,9 +4,9 @@
 
     int8 op ─DEQUANTIZE─► float op ─QUANTIZE─► int8 op
 
-Weights have a scale for each output channel, activations one for each tensor. Every op gets the
-version of its int8 kernel, so that a runtime without it refuses the file instead of answering
-wrongly.
+A product with weights that is an island keeps them in int8, and rounds what it takes anew each
+time: it is dynamic int8. Weights have a scale for each output channel, activations one for each
+tensor.
 
 Source:
     Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -15,6 +15,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,44 +24,13 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from finetune.errors import ExportError
-from finetune.export import tflite_file
-from finetune.export.int8_scales import MOVES, PIXELS, Scale, Scales, takes_pixels
+from finetune.export import int8_kernels, tflite_file
+from finetune.export.int8_scales import JOINS, MOVES, PIXELS, Scale, Scales, takes_pixels
 from finetune.export.ranges import Place, Range, places
 from finetune.export.tflite_file import Subgraph
 
-# Op → the version of its int8 kernel.
-KERNELS = {
-    "ADD": 2,
-    "AVERAGE_POOL_2D": 2,
-    "BATCH_MATMUL": 2,
-    "CONCATENATION": 2,
-    "CONV_2D": 3,
-    "DEPTHWISE_CONV_2D": 3,
-    "EXPAND_DIMS": 1,
-    "FULLY_CONNECTED": 4,
-    "GATHER": 2,
-    "GELU": 2,
-    "LOGISTIC": 2,
-    "MAX_POOL_2D": 2,
-    "MEAN": 2,
-    "MUL": 2,
-    "PAD": 2,
-    "RELU": 2,
-    "RESHAPE": 1,
-    "RSQRT": 2,
-    "SELECT_V2": 1,
-    "SLICE": 2,
-    "SOFTMAX": 2,
-    "SPLIT": 2,
-    "SQUEEZE": 1,
-    "STRIDED_SLICE": 2,
-    "SUB": 2,
-    "TANH": 2,
-    "TRANSPOSE": 2,
-}
 _CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # axis of the weights
 _MOST_BIAS = 2.0**30  # steps, of an int32
-_MIN_RUNTIME = (2, 5, 0)  # has those of these versions that are newer than their float twins
 
 
 def quantize(model: bytes, ranges: Mapping[Place, Range], islands: Collection[str] = ()) -> bytes:
@@ -69,7 +39,8 @@ def quantize(model: bytes, ranges: Mapping[Place, Range], islands: Collection[st
     Args:
         model: float32, of static shapes.
         ranges: of what its ops give; see `ranges`.
-        islands: names of ops that stay float; without any, nothing does.
+        islands: ops that stay float, each by its name, or by that and a part of the path to it in
+            the graph, `FULLY_CONNECTED:lm_head`; without any, nothing does.
 
     Raises:
         ExportError: an op has no int8 kernel, or no range is known of what it gives.
@@ -81,7 +52,7 @@ def quantize(model: bytes, ranges: Mapping[Place, Range], islands: Collection[st
         outputs = _Rewriter(Subgraph(parsed, graph), buffers, known, islands).run()
         tflite_file.replace_outputs(parsed, number, outputs)
     tflite_file.prune(parsed)
-    tflite_file.raise_min_runtime(parsed, _MIN_RUNTIME)
+    tflite_file.raise_min_runtime(parsed, int8_kernels.min_runtime(parsed))
     return tflite_file.pack(parsed)
 
 
@@ -106,7 +77,14 @@ def _is_float(subgraph: Subgraph, index: int) -> bool:
 
 
 def _has_kernel(subgraph: Subgraph, index: int) -> bool:
-    return takes_pixels(subgraph, index) or subgraph.names[index] in KERNELS
+    return takes_pixels(subgraph, index) or subgraph.names[index] in int8_kernels.VERSIONS
+
+
+def _is_island(subgraph: Subgraph, index: int, islands: Collection[str]) -> bool:
+    """Whether an op is among those that stay float; see `quantize`."""
+    name, operator = subgraph.names[index], subgraph.graph.operators[index]
+    path = subgraph.graph.tensors[operator.outputs[0]].name.decode()
+    return name in islands or any(f"{name}:{part}" in islands for part in re.split("[/;]", path))
 
 
 class _Buffers:
@@ -149,7 +127,8 @@ class _Rewriter:
             Output tensor → the one that takes its place.
         """
         graph = self._graph
-        self._as["float32"] = {index: index for index in graph.inputs}
+        for tensor in graph.inputs:
+            self._take(tensor)
         for index, operator in enumerate(graph.operators):
             if index in self._scales.idle:
                 source = self._scales.summands(operator)[0]
@@ -157,9 +136,7 @@ class _Rewriter:
             elif index in self._int8:
                 self._write_int8(index, operator)
             else:
-                operator.inputs = [self._form(tensor, "float32") for tensor in operator.inputs]
-                self._as["float32"] |= {tensor: tensor for tensor in operator.outputs}
-                self._written.append(operator)
+                self._write_float(index, operator)
         outputs = {tensor: self._output(tensor) for tensor in graph.outputs}
         graph.outputs = [outputs[tensor] for tensor in graph.outputs]
         graph.operators = self._written
@@ -170,7 +147,9 @@ class _Rewriter:
         if not _is_float(self._subgraph, index):
             return False
         # An op that takes a picture's pixels in is int8, whatever stays float.
-        stays = name in self._islands and not takes_pixels(self._subgraph, index)
+        stays = not takes_pixels(self._subgraph, index) and _is_island(
+            self._subgraph, index, self._islands
+        )
         if _has_kernel(self._subgraph, index) and not stays:
             return True
         if not self._islands:
@@ -190,32 +169,35 @@ class _Rewriter:
             operator = self._subgraph.conversion("QUANTIZE", pixels, operator.outputs[0])
         else:
             operator.inputs = operands
-            version = self._version(self._subgraph.names[index], operator)
             name = self._subgraph.names[index]
+            int8_kernels.check(name, operator, self._graph)
+            version = int8_kernels.version(name, operator, self._graph)
             operator.opcodeIndex = tflite_file.op_code(self._subgraph.parsed, name, version)
         self._written.append(operator)
 
-    def _version(self, name: str, operator: Any) -> int:
-        if name == "FULLY_CONNECTED" and len(operator.inputs) == 2:
-            return 6
-        if name == "FULLY_CONNECTED" and operator.builtinOptions.keepNumDims:
-            return 5
-        if name == "MUL":
-            first, second, product = (
-                float(self._graph.tensors[index].quantization.scale[0])
-                for index in (*operator.inputs, *operator.outputs)
-            )
-            if first * second >= product:
-                return 3
-        return KERNELS[name]
+    def _write_float(self, index: int, operator: Any) -> None:
+        operator.inputs = [self._form(tensor, "float32") for tensor in operator.inputs]
+        self._as["float32"] |= {tensor: tensor for tensor in operator.outputs}
+        name, weights = self._subgraph.names[index], self._subgraph.constants
+        if name == "FULLY_CONNECTED" and operator.inputs[1] in weights:
+            steps = _steps(weights[operator.inputs[1]], 0)
+            operator.inputs[1] = self._kernel(operator.inputs[1], steps, 0)
+            operator.builtinOptions.asymmetricQuantizeInputs = True
+            version = int8_kernels.DYNAMIC_PRODUCT
+            operator.opcodeIndex = tflite_file.op_code(self._subgraph.parsed, name, version)
+        self._written.append(operator)
 
     def _operand(self, index: int, place: int, tensor: int) -> int:
         """The int8 form of an input; the input itself if it is no float."""
+        name, operator = self._subgraph.names[index], self._graph.operators[index]
         if tensor in self._subgraph.variables:
-            return self._form(tensor, "int8")
+            held = self._form(tensor, "int8")
+            if name not in JOINS:
+                return held
+            scales = (self._scales.of(each) for each in (tensor, operator.outputs[0]))
+            return self._rescaled(held, *scales)
         if tensor not in self._subgraph.constants:
             return tensor
-        name, operator = self._subgraph.names[index], self._graph.operators[index]
         if name in _CHANNELS:
             return self._weights(operator, place, _CHANNELS[name])
         scale = self._scales.of(operator.outputs[0] if name in MOVES else tensor)
@@ -227,17 +209,23 @@ class _Rewriter:
         weights = self._subgraph.constants[operator.inputs[1]]
         bias = self._subgraph.constants.get(operator.inputs[2], 0.0)  # -1: it has none
         source = self._scales.of(operator.inputs[0]).step
-        others = tuple(each for each in range(weights.ndim) if each != axis)
         # The second keeps the bias of a channel of hardly any weight inside an int32.
-        steps = np.maximum(np.abs(weights).max(others) / 127, np.abs(bias) / source / _MOST_BIAS)
-        steps = np.maximum(steps, 1e-9).astype(np.float32)
-        tensor, zeros = operator.inputs[place], [0] * len(steps)
+        steps = np.maximum(_steps(weights, axis), np.abs(bias) / source / _MOST_BIAS)
+        steps = steps.astype(np.float32)
         if place == 2:
             products = steps * np.float32(source)
             counts = np.round(bias / products.astype(np.float64)).astype(np.int32)
-            return self._constant(tensor, counts, tflite_file.quantization(products, zeros))
-        values = np.clip(np.round(weights / np.expand_dims(steps, others)), -127, 127)
-        scaling = tflite_file.quantization(steps, zeros, axis)
+            scaling = tflite_file.quantization(products.tolist(), [0] * len(steps))
+            return self._constant(operator.inputs[2], counts, scaling)
+        return self._kernel(operator.inputs[1], steps, axis)
+
+    def _kernel(self, tensor: int, steps: NDArray[np.float32], axis: int) -> int:
+        """Weights in steps of their channels."""
+        weights = self._subgraph.constants[tensor]
+        values = np.clip(
+            np.round(weights / np.expand_dims(steps, _others(weights, axis))), -127, 127
+        )
+        scaling = tflite_file.quantization(steps.tolist(), [0] * len(steps), axis)
         return self._constant(tensor, values.astype(np.int8), scaling)
 
     def _constant(self, tensor: int, values: NDArray[Any], scaling: Any) -> int:
@@ -260,23 +248,51 @@ class _Rewriter:
                 self._convert("DEQUANTIZE", self._as["int8"][tensor], forms[tensor])
         return forms[tensor]
 
+    def _rescaled(self, source: int, known: Scale, wanted: Scale) -> int:
+        """An int8 tensor in another scale."""
+        if known == wanted:
+            return source
+        target = self._subgraph.tensor(source, "int8", _scaling(wanted))
+        self._convert("QUANTIZE", source, target)
+        return target
+
     def _convert(self, name: str, source: int, target: int) -> None:
         self._written.append(self._subgraph.conversion(name, source, target))
+
+    def _take(self, tensor: int) -> None:
+        """Takes floats if there are islands, else int8 of the tensor's own range."""
+        if tensor not in self._subgraph.variables:
+            return
+        if self._islands:
+            self._as["float32"][tensor] = tensor
+            return
+        own = self._scales.alone(tensor)
+        self._subgraph.retype(tensor, "int8", _scaling(own))
+        self._as["int8"][tensor] = self._rescaled(tensor, own, self._scales.of(tensor))
 
     def _output(self, tensor: int) -> int:
         """What the subgraph gives: floats if it has islands, bytes if it takes bytes, else int8."""
         if self._islands:
             return self._form(tensor, "float32")
-        held = self._form(tensor, "int8")
+        held, scale = self._form(tensor, "int8"), self._scales.of(tensor)
         dtypes = {tflite_file.dtype(self._graph.tensors[index]) for index in self._graph.inputs}
         if dtypes != {"uint8"}:
-            return held
-        scale = self._scales.of(tensor)
+            return self._rescaled(held, scale, self._scales.alone(tensor))
         given = self._subgraph.tensor(
             tensor, "uint8", tflite_file.quantization([scale.step], [scale.zero + 128])
         )
         self._convert("QUANTIZE", held, given)
         return given
+
+
+def _steps(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """The finest steps that hold each channel's weights."""
+    largest = np.abs(weights).max(_others(weights, axis))
+    return np.asarray(np.maximum(largest / 127, 1e-9), np.float32)
+
+
+def _others(weights: NDArray[np.float32], axis: int) -> tuple[int, ...]:
+    return tuple(each for each in range(weights.ndim) if each != axis)
 
 
 def _scaling(scale: Scale) -> Any:

@@ -12,7 +12,15 @@ import tensorflow as tf
 
 from finetune.deepseek import cache, checkpoint, config
 from finetune.deepseek.decoder import CausalLM
-from finetune.export import decoder, flatbuffer, gate, inference_graph, tflite
+from finetune.export import (
+    decoder,
+    flatbuffer,
+    gate,
+    inference_graph,
+    ranges,
+    static_int8,
+    tflite,
+)
 from finetune.export.decoder import Classifier, Writer
 from finetune.export.serving_model import ServingModel
 from finetune.progress import Silent
@@ -76,7 +84,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes) -> Pat
     return folder
 
 
-def test_a_classifier_answers_as_the_trained_model_also_in_int8(
+def test_a_classifier_answers_as_the_trained_model_also_in_dynamic_and_strict_int8(
     base: Path, tiny_recipe: Any
 ) -> None:
     task = TextClassification(tiny_recipe(f"base_model={base}", "data.buckets=[16]"))
@@ -87,11 +95,18 @@ def test_a_classifier_answers_as_the_trained_model_also_in_int8(
     for (place,), tensors in list(task.batches(test, 1))[:5]:
         found = graph.model({name: tf.constant(each) for name, each in tensors.items()}).logits
         np.testing.assert_allclose(found[0], expected[place], atol=1e-5)
-    content = tflite.convert(graph, task.preprocessor.spec.variants, "dynamic_int8")
-    flatbuffer.check_profile(flatbuffer.inspect(content), "dynamic_int8")
-    found = gate.run(gate.Quantized(content, task.preprocessor.spec), task, test, Silent())
-    usual = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
-    assert 0 < usual <= 0.15  # on average: near a tie, rounding chooses another expert
+    spec = task.preprocessor.spec
+    samples = {"tokens_16": [tensors for _, tensors in task.batches(test, 1)][:32]}
+    for profile in ("dynamic_int8", "full_int8"):
+        source = profile if profile == "dynamic_int8" else "float32"
+        content = tflite.convert(graph, spec.variants, source)
+        if profile == "full_int8":
+            observed = ranges.observe(content, samples, Silent())
+            content = static_int8.quantize(content, ranges.whole(content, observed))
+        flatbuffer.check_profile(flatbuffer.inspect(content), profile)
+        found = gate.run(gate.Quantized(content, spec), task, test, Silent())
+        usual = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
+        assert 0 < usual <= 0.15  # on average: near a tie, rounding chooses another expert
 
 
 def test_what_it_does_not_compute_it_does_not_take() -> None:

@@ -115,10 +115,64 @@ def test_islands_stay_float_between_conversions() -> None:
 
 def test_ops_have_the_versions_of_their_int8_kernels() -> None:
     ops = flatbuffer.inspect(quantized(converted(feed_forward, 4), samples(4))).ops
-    assert ops == {"ADD/2": 1, "FULLY_CONNECTED/4": 2, "GELU/2": 1, "QUANTIZE/1": 1}
+    assert ops == {"ADD/2": 1, "FULLY_CONNECTED/4": 2, "GELU/2": 1}
     ops = flatbuffer.inspect(quantized(converted(attention, 4), samples(4))).ops
     assert ops["BATCH_MATMUL/2"] >= 1  # the converter makes the other one FULLY_CONNECTED
     assert "ADD/2" not in ops  # 10⁻⁹ is no step of int8
+
+
+def test_a_product_that_is_an_island_keeps_its_int8_weights() -> None:
+    """And is named by the path to it: the other one stays static."""
+
+    def named(x: Any) -> Any:
+        with tf.name_scope("inner"):
+            hidden = tf.nn.gelu(tf.matmul(x, INNER))
+        with tf.name_scope("outer"):
+            return tf.matmul(hidden, OUTER) * 2.0
+
+    model, known = converted(named, 4), samples(4)
+    mixed = quantized(model, known, "FULLY_CONNECTED:inner")
+    content = flatbuffer.inspect(mixed)
+    assert content.ops["FULLY_CONNECTED/12"] == 1
+    assert content.int8_ops["FULLY_CONNECTED"] == 1
+    assert content.weight_dtypes == {}  # they are too few to count; see the tensors
+    assert content.min_runtime == "2.17.0"
+    x = known["rows_4"][0]["x"]
+    expected = answer(model, "rows_4", x)
+    assert np.abs(answer(mixed, "rows_4", x) - expected).max() < 0.06 * np.abs(expected).max()
+
+
+def test_what_only_moves_numbers_loses_no_more_than_a_step() -> None:
+    def moved(x: Any) -> Any:
+        first, second = tf.split(x, [3, 5], axis=1)
+        chosen = tf.reduce_sum(tf.one_hot(tf.math.top_k(x, 2).indices, 8), 1)
+        stacked = tf.stack([tf.tile(first, [1, 2]), tf.concat([first, first * 0.5], 1)], 1)
+        return tf.concat([tf.reshape(stacked, [4, 12]), second, chosen], 1)
+
+    model, known = converted(moved, 4), samples(4)
+    whole = quantized(model, known)
+    content = flatbuffer.inspect(whole)
+    assert {"SPLIT_V/2", "ONE_HOT/1", "TOPK_V2/2", "PACK/2", "TILE/3"} <= content.ops.keys()
+    assert content.float_tensors == 0
+    x = known["rows_4"][0]["x"]
+    np.testing.assert_allclose(
+        answer(whole, "rows_4", x)[:, :17], answer(model, "rows_4", x)[:, :17], atol=0.06
+    )
+
+
+def test_scales_that_end_a_process_are_refused() -> None:
+    """LiteRT would abort over a sum a millionth of its summands."""
+    model, known = converted(lambda x: x + tf.tanh(x), 4), samples(4)
+    observed = ranges.whole(model, ranges.observe(model, known, Silent()))
+    last = max(observed)
+    with pytest.raises(ExportError, match=r"int8: ADD: its tensors have steps of .* dynamic_int8"):
+        static_int8.quantize(model, observed | {last: Range(-1e-7, 1e-7)})
+
+
+def test_a_mask_takes_no_part_of_a_range() -> None:
+    model = converted(lambda x: tf.where(x > 0, x, -np.inf), 4)
+    observed = ranges.observe(model, samples(4), Silent())
+    assert all(np.isfinite([each.low, each.high]).all() for each in observed.values())
 
 
 def test_an_older_runtime_is_told_that_it_is_too_old() -> None:
