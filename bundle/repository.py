@@ -6,6 +6,7 @@ models/
     1/  2/                    SavedModel version folders, each published by one rename
     edge/2-dynamic_int8.zip   edge bundles of version 2
     pin.json                  {"version": 1}: serve this one instead of the newest
+    held.json                 {"trial": 2, "withdrawn": []}: the newest that are not to be served
 """
 
 from __future__ import annotations
@@ -34,6 +35,21 @@ class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Content of `pin.json`."""
 
     version: int
+
+
+class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of `held.json`: versions that are served to nobody who does not ask for them.
+
+    Args:
+        trial: is loaded beside the served one, for a share of the calls.
+        withdrawn: what trials ended badly for.
+    """
+
+    trial: int | None = None
+    withdrawn: tuple[int, ...] = ()
+
+    def __contains__(self, version: int) -> bool:
+        return version == self.trial or version in self.withdrawn
 
 
 @dataclass(frozen=True)
@@ -89,13 +105,28 @@ class ModelRepository:
         except msgspec.DecodeError as error:
             raise ManifestError(f"{path}: {error}. Pin the version again.") from error
 
+    def held(self, name: str) -> Held:
+        """The versions that are not to be served, however new.
+
+        Raises:
+            ManifestError: `held.json` is not valid.
+        """
+        path = self.root / name / "held.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Held)
+        except FileNotFoundError:
+            return Held()
+        except msgspec.DecodeError as error:
+            raise ManifestError(f"{path}: {error}. Mend it, or remove it.") from error
+
     def serving(self, name: str) -> int:
-        """The version to serve: the pinned one, or the newest.
+        """The version to serve: the pinned one, or the newest that is not held back.
 
         Raises:
             RepositoryError: the model has no version.
         """
-        newest = self._known(name)[-1]
+        known, held = self._known(name), self.held(name)
+        newest = max((version for version in known if version not in held), default=known[-1])
         return self.pinned(name) or newest
 
     def load(self, name: str, version: int | None = None, *, verify: bool = True) -> SavedBundle:
@@ -155,12 +186,13 @@ class ModelRepository:
             lock.close()
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, staged: Path, draft: Manifest) -> SavedBundle:
+    def publish(self, staged: Path, draft: Manifest, *, on_trial: bool = False) -> SavedBundle:
         """Makes a staged SavedModel folder the next version, all at once.
 
         Args:
             staged: a folder from `staging`, without a manifest.
             draft: its manifest; `version`, `files` and the parent version are filled in here.
+            on_trial: it is not served until `promote`; the first version of a model always is.
 
         Returns:
             The published version.
@@ -183,6 +215,7 @@ class ModelRepository:
                 raise RepositoryError(f"{target}: is no bundle, but is in the way; move it away")
             atomic.write_bytes(staged / _MANIFEST, manifest.encode(final))
             target.parent.mkdir(exist_ok=True)
+            self._hold(draft.name, version, on_trial=on_trial and bool(known))
             atomic.rename_directory(staged, target)
         return SavedBundle(target, final)
 
@@ -228,6 +261,14 @@ class ModelRepository:
         self._known(name)
         (self.root / name / "pin.json").unlink(missing_ok=True)
 
+    def promote(self, name: str) -> None:
+        """Ends a trial well, if there is one: the version is served."""
+        self._end_trial(name, withdrawn=False)
+
+    def withdraw(self, name: str) -> None:
+        """Ends a trial badly, if there is one: the version is never served unless it is pinned."""
+        self._end_trial(name, withdrawn=True)
+
     def rollback(self, name: str) -> int:
         """Pins the version before the one that is served.
 
@@ -237,8 +278,9 @@ class ModelRepository:
         Raises:
             RepositoryError: there is no earlier version.
         """
-        current = self.serving(name)
-        earlier = [version for version in self._known(name) if version < current]
+        current, held = self.serving(name), self.held(name)
+        known = (version for version in self._known(name) if version not in held)
+        earlier = [version for version in known if version < current]
         if not earlier:
             raise RepositoryError(f"{name}: no version before {current} to roll back to")
         self.pin(name, earlier[-1])
@@ -247,7 +289,7 @@ class ModelRepository:
     def outdated(self, name: str, keep: int) -> list[int]:
         """The versions that may be removed: all but the newest `keep` and the served one."""
         newest = self._known(name)[-keep:]
-        stay = {*newest, self.serving(name)}
+        stay = {*newest, self.serving(name), self.held(name).trial}
         return [version for version in self.versions(name) if version not in stay]
 
     def remove(self, name: str, version: int) -> None:
@@ -263,6 +305,26 @@ class ModelRepository:
             for path in self.edge_bundles(name, version):
                 path.unlink()
             (self.root / name / str(version)).rename(trash / "version")
+
+    def _hold(self, name: str, version: int, *, on_trial: bool) -> None:
+        """Before the version is there: a reader must not take it for one to serve."""
+        held = self.held(name)
+        others = tuple(each for each in held.withdrawn if each != version)
+        trial = None if held.trial == version else held.trial
+        wanted = Held(version if on_trial else trial, others)
+        if wanted != held:
+            self._write_held(name, wanted)
+
+    def _end_trial(self, name: str, *, withdrawn: bool) -> None:
+        self._known(name)
+        with self._locked():
+            held = self.held(name)
+            if held.trial is not None:
+                gone = (held.trial,) if withdrawn else ()
+                self._write_held(name, Held(None, (*held.withdrawn, *gone)))
+
+    def _write_held(self, name: str, held: Held) -> None:
+        atomic.write_bytes(self.root / name / "held.json", msgspec.json.encode(held))
 
     def _known(self, name: str) -> list[int]:
         known = self.versions(name)

@@ -5,6 +5,7 @@ TensorseekError
   x StackError     a child process does not start, or dies
   x ScheduleError  a schedule that can't be kept
   x NotifyError    a report can't be delivered
+  x CanaryError    a version can't be tried on the gateway's calls
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class ScheduleError(TensorseekError):
 
 class NotifyError(TensorseekError):
     """Nobody could be told: the command failed, or the address does not answer."""
+
+
+class CanaryError(TensorseekError):
+    """The gateway does not tell how versions do, or its configuration is in the way."""

@@ -63,6 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]  # why the champion stays; empty when a version was published
     champion: int | None
     version: int | None  # the published one
+    on_trial: bool = False  # it is not served yet: the gateway's calls are to judge it
     files: tuple[NewFile, ...]
     findings: Findings | None
     holdout: Comparison | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bundle.repository import ModelRepository, SavedBundle
 from finetune import pipeline, trainer
-from finetune.errors import GateRefused
+from finetune.errors import GateRefused, RefreshError
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.refresh import comparison, contest, items, page, plan, promote
@@ -50,7 +50,8 @@ def run(
     Raises:
         LeaseHeld: another job is refreshing this model.
         LeaseLost: this one could not renew its lease in time; nothing was published.
-        RefreshError: the recipe doesn't fit the champion, or new data can't be reached.
+        RefreshError: the recipe doesn't fit the champion, new data can't be reached, or a version
+            is on trial.
         DataError: the recipe's own data can't be used.
         Interrupted: `stop` said so; running again goes on from there.
     """
@@ -84,8 +85,20 @@ def _next(recipe: Recipe, folder: RefreshFolder, repository: ModelRepository) ->
         as_it_was = planned.champion == version or _staged_is_out(run, recipe.name, repository)
         if as_it_was and planned.recipe_sha256 == plan.recipe_sha256(recipe):
             return run
+        if _staged_is_out(run, recipe.name, repository):
+            repository.withdraw(recipe.name)
         folder.discard(run)
+    _check_no_trial(recipe.name, repository)
     return plan.settle(recipe, folder, champion)
+
+
+def _check_no_trial(name: str, repository: ModelRepository) -> None:
+    trial = repository.held(name).trial
+    if trial is not None:
+        raise RefreshError(
+            f"{name}: version {trial} is on trial; give refresh.canary again so that its trial can "
+            f"go on, or end it with: tensorseek models withdraw {name}"
+        )
 
 
 def _champion(recipe: Recipe, repository: ModelRepository) -> SavedBundle | None:
@@ -164,9 +177,16 @@ class _Refresh:
                 return _Outcome(verdict="kept", reasons=tuple(faults), holdout=holdout, new=new)
         self._lease.check()
         with self._progress.timed("publish", expected_s=2):
-            saved = promote.promote(self._repository, staging, challenger)
+            saved = promote.promote(
+                self._repository, staging, challenger, on_trial=self._wants_trial()
+            )
         edge = self._recipe.edge.profiles
         return _Outcome(verdict="published", saved=saved, edge=edge, holdout=holdout, new=new)
+
+    def _wants_trial(self) -> bool:
+        """Who has pinned a version wants that one to answer, whatever is published."""
+        asked = plan.settings_of(self._recipe).canary is not None
+        return asked and self._repository.pinned(self._recipe.name) is None
 
     def _train(self) -> SavedBundle:
         """The challenger with its edge bundles, in a repository of its own."""
@@ -195,6 +215,8 @@ class _Refresh:
 
     def _report(self, outcome: _Outcome) -> Report:
         planned = self._plan
+        version = None if outcome.saved is None else outcome.saved.manifest.version
+        on_trial = version is not None and self._repository.held(self._recipe.name).trial == version
         return Report(
             model=self._recipe.name,
             run=planned.run,
@@ -203,7 +225,8 @@ class _Refresh:
             verdict=outcome.verdict,
             reasons=outcome.reasons,
             champion=planned.champion,
-            version=None if outcome.saved is None else outcome.saved.manifest.version,
+            version=version,
+            on_trial=on_trial,
             files=planned.files,
             findings=planned.findings,
             holdout=outcome.holdout,

@@ -29,7 +29,8 @@ def render(report: Report, recipe: Recipe) -> str:
 def _verdict(report: Report) -> list[Child]:
     match report.verdict:
         case "published":
-            said = f"Version {report.version} is published."
+            trial = ", on trial" if report.on_trial else ""
+            said = f"Version {report.version} is published{trial}."
         case "refused":
             said = "The new data are refused; nothing was trained."
         case _:

@@ -19,20 +19,28 @@ def published(repository: ModelRepository, staged: SavedBundle) -> SavedBundle |
 
 
 def promote(
-    repository: ModelRepository, staging: ModelRepository, staged: SavedBundle
+    repository: ModelRepository,
+    staging: ModelRepository,
+    staged: SavedBundle,
+    *,
+    on_trial: bool = False,
 ) -> SavedBundle:
-    """Publishes a staged version, and its edge bundles, unless they are there already."""
-    saved = published(repository, staged) or _copy(repository, staged)
+    """Publishes a staged version, and its edge bundles, unless they are there already.
+
+    Args:
+        on_trial: as of `ModelRepository.publish`.
+    """
+    saved = published(repository, staged) or _copy(repository, staged, on_trial=on_trial)
     for path in staging.edge_bundles(staged.manifest.name, staged.manifest.version):
         _copy_edge(repository, saved, path)
     return saved
 
 
-def _copy(repository: ModelRepository, staged: SavedBundle) -> SavedBundle:
+def _copy(repository: ModelRepository, staged: SavedBundle, *, on_trial: bool) -> SavedBundle:
     with repository.staging() as folder:
         shutil.copytree(staged.path, folder, dirs_exist_ok=True)
         (folder / EXTRA / manifest.FILE_NAME).unlink()
-        return repository.publish(folder, staged.manifest)
+        return repository.publish(folder, staged.manifest, on_trial=on_trial)
 
 
 def _copy_edge(repository: ModelRepository, saved: SavedBundle, path: Path) -> None:

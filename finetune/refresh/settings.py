@@ -32,6 +32,24 @@ class Limits(Section):
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # of being worse, McNemar's test
 
 
+class Canary(Section):
+    """A trial of the new version on a share of the gateway's calls, before it gets all of them."""
+
+    gateway: Path  # its configuration file, in which the trial writes the share
+    share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    requests: Annotated[int, Field(ge=1)] = 500  # that the new version must have had
+    wait_s: Annotated[float, Field(gt=0)] = 3600.0  # for them; then the next run goes on
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.01  # of more errors, and other labels
+    max_slowdown: Annotated[float, Field(ge=1)] = 2.0  # of what 95 of 100 calls stay under
+    max_label_shift: _Share = 0.2  # total variation between the labels that both answer with
+    min_agreement: _Share = 0.8  # on the same inputs, from the gateway's request log
+    metrics: tuple[
+        str, ...
+    ] = ()  # addresses of every gateway's; by default the one on this machine
+    address: str | None = None  # of gRPC, host:port; by default the one on this machine
+    key: Path | None = None  # a file with the key of a gateway that wants one
+
+
 class Refresh(Section):
     """How a model is trained again on a schedule; see `finetune.refresh`."""
 
@@ -41,6 +59,7 @@ class Refresh(Section):
     test_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2  # of new examples, kept from training
     checks: Checks = Checks()
     limits: Limits = Limits()
+    canary: Canary | None = None  # by default a version that passed gets every call at once
     keep: Annotated[int, Field(ge=2)] = 5  # versions; the pinned and the served one always stay
 
     @model_validator(mode="after")

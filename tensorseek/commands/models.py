@@ -1,6 +1,6 @@
 """`tensorseek models | pin | rollback`: what is in the model repository, and what is served.
 
-`tensorseek models history` tells how it came there.
+`tensorseek models history` tells how it came there; `promote` and `withdraw` end a trial by hand.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def models(context: typer.Context, models: Models = Path("models"), as_json: Jso
         return
     for row in rows:
         served = f"serves {row.serving}{' (pinned)' if row.pinned else ''}"
+        served += f", tries {row.trial}" if row.trial else ""
         edge = ", ".join(row.edge) or "none"
         typer.echo(f"{row.name}  versions {row.versions}  {served}  edge: {edge}")
     if not rows:
@@ -46,21 +47,46 @@ def models(context: typer.Context, models: Models = Path("models"), as_json: Jso
 def history(name: Name, models: Models = Path("models"), as_json: Json = False) -> None:
     """Tells what each refresh of a model came to, and why."""
     from finetune.refresh.folder import RefreshFolder
+    from tensorseek.canary import record
 
     ModelRepository(models).serving(name)  # an unknown model is an error, not an empty history
-    reports = [report for _, report in RefreshFolder(models, name).reports()]
+    found = [(report, record.of(run)) for run, report in RefreshFolder(models, name).reports()]
     if as_json:
-        typer.echo(msgspec.json.encode(reports).decode())
+        rows = [
+            {**msgspec.to_builtins(report), "trial": msgspec.to_builtins(trial, str_keys=True)}
+            for report, trial in found
+        ]
+        typer.echo(json.dumps(rows))
         return
-    for report in reports:
+    for report, trial in found:
         result = (
             f"version {report.version}" if report.version else f"version {report.champion} stays"
         )
-        typer.echo(
-            f"{report.begun}  {report.verdict}  {result}  {'; '.join(report.reasons)}".rstrip()
-        )
-    if not reports:
+        verdict: str = report.verdict
+        reasons = report.reasons
+        if report.on_trial:
+            verdict = f"{verdict} on trial"
+            result += f" {'waits for its trial' if trial is None else trial.verdict}"
+            reasons = () if trial is None else trial.reasons
+        typer.echo(f"{report.begun}  {verdict}  {result}  {'; '.join(reasons)}".rstrip())
+    if not found:
         typer.echo(f"{name}: was never refreshed; begin with: tensorseek refresh RECIPE")
+
+
+@group.command(epilog=example("models promote movie-sentiment"))
+def promote(name: Name, models: Models = Path("models")) -> None:
+    """Ends the trial of a version: it is served."""
+    repository = ModelRepository(models)
+    repository.promote(name)
+    typer.echo(f"{name}: serves version {repository.serving(name)}")
+
+
+@group.command(epilog=example("models withdraw movie-sentiment"))
+def withdraw(name: Name, models: Models = Path("models")) -> None:
+    """Ends the trial of a version: it stays in the repository, and is not served."""
+    repository = ModelRepository(models)
+    repository.withdraw(name)
+    typer.echo(f"{name}: serves version {repository.serving(name)}")
 
 
 @app.command(epilog=example("pin movie-sentiment 1"))
@@ -90,15 +116,19 @@ class _Row:
     versions: list[int]
     serving: int
     pinned: bool
+    trial: int | None
+    withdrawn: list[int]
     edge: list[str]
 
 
 def _row(repository: ModelRepository, name: str) -> _Row:
-    serving = repository.serving(name)
+    serving, held = repository.serving(name), repository.held(name)
     return _Row(
         name=name,
         versions=repository.versions(name),
         serving=serving,
         pinned=repository.pinned(name) is not None,
+        trial=held.trial,
+        withdrawn=list(held.withdrawn),
         edge=[path.name for path in repository.edge_bundles(name, serving)],
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -21,11 +21,15 @@ from tensorseek.progress import TerminalProgress
 from tensorseek.schedule import Missed, Schedule, parse_interval
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from finetune.progress import Progress
+    from finetune.recipe import Recipe
     from finetune.refresh.folder import Report
+    from tensorseek.canary.record import Trial
 
 app = typer.Typer()
 
 _REFUSED = 3
+_LATER = 75  # sysexits.h: EX_TEMPFAIL
 _POLL_S = 0.5
 
 
@@ -52,9 +56,10 @@ def refresh(  # noqa: PLR0913, PLR0917 (as many as the options)
 ) -> None:
     """Looks for new data, trains a challenger, and publishes it if it is no worse.
 
-    Exit code 0: published, or nothing new; 3: the data or the challenger were refused, and the
-    champion stays; 75: another job is refreshing this model; 1: failed. Killed at any step, the
-    same command goes on from there.
+    With `refresh.canary` the new version is first tried on a share of the gateway's calls. Exit
+    code 0: published, or nothing new; 3: the data or the challenger were refused, or it was
+    withdrawn from its trial, and the champion stays; 75: another job is refreshing this model, or
+    the trial needs more calls; 1: failed. Killed at any step, the same command goes on from there.
     """
     process.follow_parent()
     if every is not None:
@@ -66,25 +71,63 @@ def refresh(  # noqa: PLR0913, PLR0917 (as many as the options)
 
     parsed = recipes.load(recipe, overrides or [])
     progress = TerminalProgress()
+    report, trial = _run(parsed, models, progress, process.asked_to_stop())
+    content = msgspec.json.encode({**_plain(report), "trial": _plain(trial) or None})
+    if trial is not None or (report is not None and report.verdict != "nothing new"):
+        _notify(notify or [], content)
+    if as_json:
+        typer.echo(content.decode())
+    else:
+        _show(report, trial)
+    raise typer.Exit(_exit_code(report, trial))
+
+
+def _run(
+    recipe: Recipe, models: Path, progress: Progress, stop: Callable[[], bool]
+) -> tuple[Report | None, Trial | None]:
+    """The trial that an earlier run left, then new data, then the trial of what came of them."""
+    from tensorseek.canary import trial as trials
+
+    left = trials.go_on(recipe, models=models, progress=progress, stop=stop)
+    if left is not None and left.verdict == "running":
+        return None, left
     with progress.timed("load TensorFlow", expected_s=8):
         from finetune.refresh import job
-    report = job.run(parsed, models=models, progress=progress, stop=process.asked_to_stop())
-    content = msgspec.json.encode(report)
-    if report.verdict != "nothing new":
-        _notify(notify or [], content)
-    _show(report, content.decode() if as_json else None)
-    if report.verdict in ("refused", "kept"):
-        raise typer.Exit(_REFUSED)
+    report = job.run(recipe, models=models, progress=progress, stop=stop)
+    if not report.on_trial:
+        return report, left
+    return report, trials.go_on(recipe, models=models, progress=progress, stop=stop)
 
 
-def _show(report: Report, content: str | None) -> None:
-    if content is not None:
-        typer.echo(content)
-        return
+def _plain(found: Report | Trial | None) -> dict[str, Any]:
+    return {} if found is None else msgspec.to_builtins(found, str_keys=True)
+
+
+def _exit_code(report: Report | None, trial: Trial | None) -> int:
+    if trial is not None and trial.verdict == "running":
+        return _LATER
+    refused = report is not None and report.verdict in ("refused", "kept")
+    withdrawn = trial is not None and trial.verdict == "withdrawn"
+    return _REFUSED if refused or withdrawn else 0
+
+
+def _show(report: Report | None, trial: Trial | None) -> None:
+    if report is not None:
+        _show_report(report)
+    if trial is not None:
+        stays = "" if trial.verdict == "promoted" else f"; version {trial.champion} stays"
+        verdict = "still on trial" if trial.verdict == "running" else trial.verdict
+        typer.echo(f"{trial.model}: version {trial.version} is {verdict}{stays}")
+        for reason in trial.reasons:
+            typer.echo(f"  {reason}")
+
+
+def _show_report(report: Report) -> None:
     served = "no version" if report.champion is None else f"version {report.champion}"
     match report.verdict:
         case "published":
-            typer.echo(f"{report.model}: published version {report.version}")
+            trial = " on trial" if report.on_trial else ""
+            typer.echo(f"{report.model}: published version {report.version}{trial}")
         case "nothing new":
             typer.echo(f"{report.model}: nothing new; {served} stays")
         case "refused":
@@ -123,7 +166,7 @@ def _repeat(schedule: Schedule, arguments: Sequence[str]) -> None:
                 except subprocess.TimeoutExpired:
                     if stop():
                         child.terminate()
-        if child.returncode not in (0, _REFUSED):
+        if child.returncode not in (0, _REFUSED, _LATER):
             typer.echo(f"tensorseek: refresh ended with {child.returncode}", err=True)
 
     schedule.repeat(job, stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from serving.errors import BackendUnavailable, ServingError
 from serving.generation import Generation, Sampling
 
 _TIMEOUT_S = 10
+_BATCH = 32  # inputs of a file in one call
 _WRITING_S = 300
 
 
@@ -62,10 +63,29 @@ class Cloud:
             prediction = self._client.predict(model, [raw], version)
             (labels,) = prediction.labels
         except BackendUnavailable:
-            return Answer(f"⚠️ The cloud ({self._address}) is away; it may be back in a moment.")
+            return self._away()
         except ServingError as error:
             return Answer(f"⚠️ {error}")
         return Answer(_note(prediction.version, start, "gateway"), _scores(labels))
+
+    def answers(self, model: str, raws: Sequence[Raw]) -> Iterator[Answer]:
+        """The gateway's answers in order, many inputs a call; the time is that of the call."""
+        for first in range(0, len(raws), _BATCH):
+            part, start = raws[first : first + _BATCH], time.perf_counter()
+            try:
+                prediction = self._client.predict(model, part)
+            except BackendUnavailable:
+                yield from [self._away()] * len(part)
+                continue
+            except ServingError:  # one of them, or all: each has its own answer
+                yield from (self.answer(model, raw) for raw in part)
+                continue
+            note = _note(prediction.version, start, "gateway")
+            for raw, result in zip(part, prediction.results, strict=True):
+                if isinstance(result, Sequence):
+                    yield Answer(note, _scores(result))
+                else:
+                    yield self.answer(model, raw)  # which says what is wrong with it
 
     def write(self, model: str, prompt: str, *, most: int, sampling: Sampling) -> Generation:
         """A text that the gateway's language model writes on from a prompt.
@@ -74,6 +94,9 @@ class Cloud:
             ServingError: also while it is iterated over.
         """
         return self._writer.generate(model, prompt, max_new_tokens=most, sampling=sampling)
+
+    def _away(self) -> Answer:
+        return Answer(f"⚠️ The cloud ({self._address}) is away; it may be back in a moment.")
 
 
 class Edge:

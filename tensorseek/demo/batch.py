@@ -39,11 +39,11 @@ def classify(context: Context, model: str, path: Path, told: Told) -> Result:
         BatchError: the file is too large, not UTF-8, no CSV, or has no column `text`.
     """
     heads, rows = _read(path)
+    texts = [row["text"] for row in rows]
     answered: list[tuple[dict[str, str], Answer, Answer]] = []
-    for place, row in enumerate(rows):
-        text = row["text"]
-        answered.append((row, context.cloud.answer(model, text), context.edge.answer(model, text)))
-        told((place + 1) / len(rows), f"{place + 1} of {len(rows)}")
+    for row, cloud in zip(rows, context.cloud.answers(model, texts), strict=True):
+        answered.append((row, cloud, context.edge.answer(model, row["text"])))
+        told(len(answered) / len(rows), f"{len(answered)} of {len(rows)}")
     both = [(cloud.best, edge.best) for _, cloud, edge in answered if cloud.best and edge.best]
     agree = sum(cloud == edge for cloud, edge in both)
     failed = sum(cloud.best is None for _, cloud, _ in answered)

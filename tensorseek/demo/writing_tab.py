@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from serving.errors import BackendUnavailable, ServingError
-from serving.generation import Ending, Sampling
+from serving.generation import Ending, Generation, Sampling
 from tensorseek.demo.context import Context, Holdings, Watched, choice
 
+_WRITING = "writing …"
 _REASONS = {
     "end": "the model ended the text",
     "stop": "a stop text came",
@@ -25,7 +27,7 @@ def build(context: Context) -> Watched:
         prompt = gr.Textbox(label="Prompt", lines=3, value="ROMEO:", max_length=100_000)
         with gr.Row():
             button = gr.Button("Write", variant="primary")
-            stop = gr.Button("Stop", variant="stop")
+            stop = gr.Button("Stop", variant="stop", interactive=False)
         text = gr.Textbox(label="What it writes", lines=8, interactive=False, elem_id="written")
         usage = gr.Markdown(elem_id="usage")
         with gr.Accordion("How it chooses words", open=False):
@@ -38,20 +40,47 @@ def build(context: Context) -> Watched:
                 gr.Number(0, label="Seed: the same one, the same text", precision=0, minimum=0),
             ]
 
-    def write(model: str | None, prompt: str, *chosen: Any) -> Iterator[tuple[str, str]]:
+    running: dict[str, Generation] = {}  # by visitor
+
+    def write(
+        request: gr.Request, model: str | None, prompt: str, *chosen: Any
+    ) -> Iterator[tuple[str, str]]:
         if not model:
             yield "", "⚠️ There is no language model yet; train one, such as deepseek-v3-tiny."
             return
-        yield from _write(context, model, prompt, *chosen)
+        most, sampling = _settings(*chosen)
+        pieces = context.cloud.write(model, prompt, most=most, sampling=sampling)
+        visitor = request.session_hash or ""
+        running[visitor] = pieces
+        try:
+            yield from _written(pieces, lambda: running.get(visitor) is not pieces)
+        finally:
+            pieces.cancel()  # also when the page is closed
+            if running.get(visitor) is pieces:
+                del running[visitor]
 
-    event = gr.on(
+    def end(request: gr.Request) -> None:
+        pieces = running.pop(request.session_hash or "", None)
+        if pieces is not None:
+            pieces.cancel()
+
+    gr.on(
         [button.click, prompt.submit],
         write,
         [model, prompt, *settings],
         [text, usage],
         api_name="write",
     )
-    stop.click(None, cancels=[event], api_visibility="private")
+    # Not Gradio's `cancels`: a stop that comes before the server has named the call is lost there,
+    # with an error in the console, and the model writes on.
+    stop.click(end, queue=False, api_visibility="private")
+    usage.change(
+        None,
+        usage,
+        stop,
+        js=f"said => ({{interactive: said === {json.dumps(_WRITING)}, __type__: 'update'}})",
+        api_visibility="private",
+    )
 
     def update(held: Holdings, chosen: str | None) -> list[Any]:
         names = held.of("text-generation")
@@ -60,40 +89,35 @@ def build(context: Context) -> Watched:
     return Watched([model, tab], lambda held, chosen, _: update(held, chosen))
 
 
-def _write(  # noqa: PLR0913, PLR0917 (as many as the page has controls)
-    context: Context,
-    model: str,
-    prompt: str,
+def _settings(
     most: float,
     temperature: float,
     top_k: float,
     top_p: float,
     penalty: float,
     seed: float | None,
-) -> Iterator[tuple[str, str]]:
-    """The text so far and how it stands; what the page closes is cancelled in the gateway."""
-    sampling = Sampling(
+) -> tuple[int, Sampling]:
+    return int(most), Sampling(
         temperature=temperature,
         top_k=int(top_k),
         top_p=top_p,
         repetition_penalty=penalty,
         seed=int(seed or 0),
     )
+
+
+def _written(pieces: Generation, is_stopped: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+    """The text so far, and how it stands."""
     written = ""
+    yield written, _WRITING
     try:
-        pieces = context.cloud.write(model, prompt, most=int(most), sampling=sampling)
-        try:
-            for piece in pieces:
-                written += piece
-                yield written, "writing …"
-        finally:
-            pieces.cancel()
+        for piece in pieces:
+            written += piece
+            yield written, _WRITING
     except BackendUnavailable:
         yield written, "⚠️ The cloud is away; it may be back in a moment."
-        return
     except ServingError as error:
-        yield written, f"⚠️ {error}"
-        return
+        yield written, "stopped" if is_stopped() else f"⚠️ {error}"
     if pieces.ending is not None:
         yield written, _usage(pieces.ending)
 

@@ -19,12 +19,14 @@ from bundle.manifest import EdgeModel, Manifest
 from bundle.repository import EXTRA, ModelRepository
 
 
-def publish(repository: ModelRepository, draft: Manifest, content: bytes = b"model") -> int:
+def publish(
+    repository: ModelRepository, draft: Manifest, content: bytes = b"model", **how: bool
+) -> int:
     with repository.staging() as staged:
         (staged / EXTRA).mkdir()
         (staged / "saved_model.pb").write_bytes(content)
         (staged / EXTRA / "tokenizer.json").write_bytes(b"{}")
-        return repository.publish(staged, draft).manifest.version
+        return repository.publish(staged, draft, **how).manifest.version
 
 
 @pytest.fixture
@@ -53,6 +55,41 @@ def test_pin_unpin_and_rollback(repository: ModelRepository, tiny_manifest: Mani
     assert repository.serving("tiny") == 3
     with pytest.raises(RepositoryError, match=r"no version 9; it has: \[1, 2, 3\]"):
         repository.pin("tiny", 9)
+
+
+def test_a_version_on_trial_is_served_when_it_is_promoted(
+    repository: ModelRepository, tiny_manifest: Manifest
+) -> None:
+    assert publish(repository, tiny_manifest, on_trial=True) == 1
+    assert (repository.serving("tiny"), repository.held("tiny").trial) == (1, None)
+    assert publish(repository, tiny_manifest, on_trial=True) == 2
+    assert (repository.serving("tiny"), repository.held("tiny").trial) == (1, 2)
+    assert repository.outdated("tiny", 1) == []
+    repository.promote("tiny")
+    assert (repository.serving("tiny"), repository.held("tiny").trial) == (2, None)
+
+
+def test_a_withdrawn_version_is_served_only_to_who_pins_it(
+    repository: ModelRepository, tiny_manifest: Manifest
+) -> None:
+    for on_trial in (False, False, True):
+        publish(repository, tiny_manifest, on_trial=on_trial)
+    repository.withdraw("tiny")
+    repository.withdraw("tiny")  # no trial: nothing changes
+    assert (repository.serving("tiny"), repository.held("tiny").withdrawn) == (2, (3,))
+    assert publish(repository, tiny_manifest) == 4
+    assert repository.serving("tiny") == 4
+    assert repository.rollback("tiny") == 2
+    repository.pin("tiny", 3)
+    assert repository.serving("tiny") == 3
+    repository.unpin("tiny")
+    repository.remove("tiny", 3)
+    repository.pin("tiny", 1)
+    for version in (4, 2):
+        repository.remove("tiny", version)
+    repository.unpin("tiny")
+    assert [publish(repository, tiny_manifest) for _ in range(2)] == [2, 3]
+    assert repository.serving("tiny") == 3  # another version under a number that was withdrawn
 
 
 def test_a_corrupted_file_is_named_with_both_hashes(

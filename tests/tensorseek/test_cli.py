@@ -88,7 +88,15 @@ def test_models_lists_what_is_served(tmp_path: Path, publish_tiny: Any) -> None:
     publish_tiny(tmp_path, seed=1)
     assert run("rollback", "tiny", "--models", str(tmp_path)).stdout == "tiny: serves version 1\n"
     (row,) = json.loads(run("models", "--models", str(tmp_path), "--json").stdout)
-    assert row == {"name": "tiny", "versions": [1, 2], "serving": 1, "pinned": True, "edge": []}
+    assert row == {
+        "name": "tiny",
+        "versions": [1, 2],
+        "serving": 1,
+        "pinned": True,
+        "trial": None,
+        "withdrawn": [],
+        "edge": [],
+    }
     assert run("pin", "tiny", "--models", str(tmp_path)).stdout == "tiny: serves version 2\n"
     refused = run("rollback", "other", "--models", str(tmp_path))
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)

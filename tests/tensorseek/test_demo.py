@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from tensorseek.demo.answers import Cloud
+
 CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
@@ -160,6 +162,17 @@ def test_a_whole_file_is_answered_row_by_row(page: Any, tiny_answer: Any, tmp_pa
         assert (row["cloud"], row["edge"], row["agree"]) == (best, best, "True")
 
 
+def test_many_inputs_are_answered_as_each_alone_would_be(up: Any) -> None:
+    cloud = Cloud(f"127.0.0.1:{up.ports.gateway}")
+    texts = [*["a very good film", " ", "awful plot"] * 20, *["x" * 2000] * 40]
+    found = list(cloud.answers("tiny", texts))
+    alone = {text: cloud.answer("tiny", text) for text in set(texts)}
+    assert [each.scores for each in found] == [alone[text].scores for text in texts]
+    assert [each.note for each in found if not each.scores] == [
+        alone[text].note for text in texts if not alone[text].scores
+    ]
+
+
 def test_a_picture_is_classified(page: Any, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
@@ -183,8 +196,12 @@ def test_a_text_streams_and_stops(page: Any) -> None:
     written = page.locator("#written textarea")
     assert len(written.input_value()) > 1
     page.get_by_label("Prompt", exact=True).fill("the plot")
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    expect(stop).to_be_disabled()  # a stop that comes before the server knows the text is lost
     page.get_by_role("button", name="Write", exact=True).click()
-    page.get_by_role("button", name="Stop", exact=True).click()
+    stop.click()
+    expect(page.locator("#usage")).to_contain_text("stopped")
+    expect(stop).to_be_disabled()
     expect(page.get_by_role("button", name="Write", exact=True)).to_be_enabled()
 
 

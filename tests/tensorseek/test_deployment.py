@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import kubernetes_validate
+import msgspec
 import pytest
 import yaml
 
@@ -25,7 +26,11 @@ from protos.inference_pb2_grpc import InferenceStub
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted([*DOCKER.glob("*.Dockerfile"), DOCKER / "Dockerfile"])
-MANIFESTS = sorted((DOCKER / "kubernetes").rglob("*.yaml"))
+OVERLAYS = ("gpu", "secure")  # patches, which are no whole objects
+MANIFESTS = sorted(
+    path for path in (DOCKER / "kubernetes").rglob("*.yaml") if not set(path.parts) & set(OVERLAYS)
+)
+SECRETS = ("keys.yaml", "tls.crt", "tls.key", "registry.json", "training.env")
 KUBERNETES = "1.33"
 BASE = DOCKER / "kubernetes" / "base"
 
@@ -84,9 +89,80 @@ def test_compose_publishes_on_loopback_only_and_mounts_what_is_there() -> None:
 def test_a_kubernetes_manifest_fits_its_schema(path: Path) -> None:
     for document in documents(path):
         kind = document["apiVersion"].split("/")[0]
-        if kind in {"kustomize.config.k8s.io", "kubeflow.org"} or "gpu" in path.parts:
-            continue  # no part of Kubernetes itself; or a patch, which is no whole object
+        if kind in {"kustomize.config.k8s.io", "kubeflow.org"}:
+            continue  # no part of Kubernetes itself
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path) -> Path:
+    """The manifests, with a placeholder for each secret."""
+    folder = Path(shutil.copytree(DOCKER / "kubernetes", tmp_path / "kubernetes"))
+    secrets = folder / "secure" / "secrets"
+    shutil.rmtree(secrets, ignore_errors=True)  # a person's own
+    secrets.mkdir()
+    for name in SECRETS:
+        (secrets / name).write_text("NAME=placeholder" if name.endswith(".env") else "{}")
+    return folder
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_builds_into_valid_objects(overlay: str, kubernetes: Path) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(kubernetes / overlay)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    for each in objects:
+        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    (gateway,) = (
+        each
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "gateway")
+    )
+    volumes = {volume["name"] for volume in gateway["spec"]["template"]["spec"]["volumes"]}
+    assert volumes >= ({"keys", "tls", "config"} if overlay == "secure" else {"models"})
+
+
+def test_every_secret_is_made_of_a_file_that_git_never_takes() -> None:
+    folder = DOCKER / "kubernetes" / "secure"
+    (found,) = documents(folder / "kustomization.yaml")
+    named = [
+        entry.rpartition("=")[2]
+        for secret in found["secretGenerator"]
+        for entry in (*secret.get("files", ()), *secret.get("envs", ()))
+    ]
+    assert sorted(named) == sorted(f"secrets/{name}" for name in SECRETS)
+    for name in named:
+        ignored = subprocess.run(["git", "check-ignore", "-q", str(folder / name)], check=False)
+        assert ignored.returncode == 0, name
+
+
+def test_the_secure_gateway_reads_what_its_secrets_are_mounted_as(tmp_path: Path) -> None:
+    from serving.gateway import access, config_file
+    from serving.gateway.config_file import Source
+
+    folder = DOCKER / "kubernetes" / "secure"
+    text = (folder / "config" / "gateway.yaml").read_text()
+    patch, *_ = documents(folder / "gateway.yaml")
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+    for mount in container["volumeMounts"]:
+        place = tmp_path / mount["name"]
+        place.mkdir()
+        text = text.replace(mount["mountPath"], str(place))
+    (tmp_path / "gateway.yaml").write_text(text.replace("/models", str(tmp_path)))
+    access.add(tmp_path / "keys" / "keys.yaml", "someone")
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / "tls" / name).write_text("")
+    config = Source(tmp_path / "gateway.yaml").load()
+    assert config.keys is not None
+    assert config.tls is not None
+    config_file.check(msgspec.structs.replace(config, tls=None))
 
 
 def test_kustomize_names_every_manifest_and_every_image() -> None:

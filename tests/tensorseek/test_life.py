@@ -1,5 +1,6 @@
-"""Law: through a model's whole life, refreshed, killed at each step, refused and rolled back, a
-client that asks all the time gets no error and no wrong answer."""
+"""Law: through a model's whole life, refreshed, killed at each step, tried on a share of the calls,
+promoted, refused and rolled back, a client that asks all the time gets no error and no wrong
+answer."""
 
 from __future__ import annotations
 
@@ -20,13 +21,16 @@ from bundle import preprocess
 from bundle.repository import ModelRepository
 from finetune import answers, pipeline
 from finetune.data import jsonl
+from finetune.errors import RefreshError
 from finetune.progress import Silent
 from finetune.recipe import Recipe
 from finetune.refresh import contest, folder, job, page, promote
 from finetune.refresh.folder import Report
-from finetune.refresh.settings import Checks, Refresh
+from finetune.refresh.settings import Canary, Checks, Refresh
 from serving.client import Client
 from tensorseek import stack
+from tensorseek.canary import trial
+from tensorseek.canary.record import Trial
 
 DECISIVE = {"positive": ("good", "great", "fine"), "negative": ("bad", "awful", "dull")}
 LATER = {"great", "fine", "awful", "dull"}  # the champion has never seen them
@@ -94,6 +98,9 @@ class Life:
     def refresh(self) -> Report:
         return job.run(self.recipe, models=self.models, progress=Silent())
 
+    def try_out(self) -> Trial | None:
+        return trial.go_on(self.recipe, models=self.models, progress=Silent(), stop=bool)
+
 
 @pytest.fixture
 def life(tiny_recipe: Callable[..., Recipe], tiny_data: Path, tmp_path: Path) -> Iterator[Life]:
@@ -107,6 +114,15 @@ def life(tiny_recipe: Callable[..., Recipe], tiny_data: Path, tmp_path: Path) ->
         data=tmp_path / "new",
         logs=tmp_path / "logs",
         checks=Checks(min_examples=10, max_label_shift=1),
+        # It answers otherwise, since it has learnt something: here that is no fault.
+        canary=Canary(
+            gateway=tmp_path / "gateway.yaml",
+            share=0.5,
+            requests=40,
+            max_slowdown=100,
+            max_label_shift=1,
+            min_agreement=0,
+        ),
         keep=2,
     )
     recipe = tiny_recipe(f"data.train={tmp_path / 'train.jsonl'}", "edge.profiles=[float32]")
@@ -194,7 +210,15 @@ def test_nobody_notices(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
                 patched.setattr(place, name, killed)
                 with pytest.raises(Killed):
                     life.refresh()
-        assert life.refresh().verdict == "nothing new"  # the last kill came after the report
+        with pytest.raises(RefreshError, match="version 2 is on trial"):
+            life.refresh()  # the last kill came after the report
+        with monkeypatch.context() as patched:
+            patched.setattr(ModelRepository, "promote", killed)
+            with pytest.raises(Killed):
+                life.try_out()
+        tried = life.try_out()
+        assert tried is not None
+        assert (tried.verdict, tried.version, tried.champion) == ("promoted", 2, 1)
         life.client.wait_for(2)
 
         wrong = {"positive": "negative", "negative": "positive"}
