@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart up-check test check protos clean
+.PHONY: help install quickstart up-check soak test check protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -26,6 +26,8 @@ quickstart: install ## fine-tune, publish, quantize, serve and ask a real model
 	$(BIN)/tensorseek quickstart --json build/quickstart.json
 
 up-check: bench-up-check ## start, ask and stop the whole stack, within a minute
+
+soak: bench-soak ## faults under load for a while: nothing fails, nothing is wrong, nothing leaks
 
 test: install ## run every test, two files at once
 	$(BIN)/python -m pytest -n 2 --dist loadfile
