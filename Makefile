@@ -11,8 +11,7 @@ INSTALLED := .venv/.installed
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
-	@for file in benchmarks/*.py; do \
-		name=$$(basename $$file .py | tr _ -); echo "make bench-$$name" ; done
+	@grep -hoE '^command .*make bench-[a-z0-9-]+' benchmarks/*.py | grep -oE 'make bench-.*' | sort
 
 install: $(INSTALLED) ## make .venv with every extra
 
