@@ -223,7 +223,7 @@ def read(path: Path) -> KeyFile:
         return msgspec.convert(yaml.safe_load(path.read_bytes()) or {}, KeyFile)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError, ValueError, ConfigError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, ConfigError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
 
 

@@ -8,6 +8,7 @@ HTTP ──► json_api ────────────┘
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -28,6 +29,7 @@ from serving.gateway.types import Deadline
 
 _log = logging.getLogger(__name__)
 _MAX_MESSAGE = 500  # characters; a status that outgrows gRPC's headers is lost
+_FAREWELL_S = 1.0  # for a status to be taken by the caller's side
 _NOBODY = Visitor("")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -97,7 +99,7 @@ class Endpoint:
             try:
                 await self.through(name, origin_of(context), write)
             except Refused as refused:
-                await _abort(context, refused)
+                await _abort_stream(context, refused)
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
@@ -115,7 +117,7 @@ class Endpoint:
                             async with asyncio.timeout(self._config.idle_timeout_s):
                                 await context.write(message)
             except Exception as error:  # noqa: BLE001  # the last stop before the caller
-                await _abort(context, self._refusal(error, "PredictStream", None))
+                await _abort_stream(context, self._refusal(error, "PredictStream", None))
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -209,6 +211,17 @@ def origin_of(context: Context) -> Origin:
     # The stubs forget that there are pairs, and that a caller may have set no deadline.
     metadata: Any = context.invocation_metadata()
     return Origin(context.peer(), metadata or (), context.time_remaining())
+
+
+async def _abort_stream(context: Context, refused: Refused) -> None:
+    """Ends a stream; a caller that reads no more hears of it when it reads on.
+
+    The status stands behind messages that wait for the caller: to wait with them would hold one of
+    the server's calls for as long as the caller likes.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FAREWELL_S):
+            await _abort(context, refused)
 
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:

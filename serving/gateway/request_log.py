@@ -13,6 +13,7 @@ import queue
 import random
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from serving.gateway.predictor import Answer, Outcome
 
 _log = logging.getLogger(__name__)
 _MAX_WAITING = 10_000  # lines
+_MAX_WAITING_BYTES = 32 << 20  # pictures are megabytes
 
 
 class RequestLog:
@@ -58,7 +60,8 @@ class RequestLog:
             name = settings.path.name
             if self._worker:
                 name = f"{settings.path.stem}-{self._worker}{settings.path.suffix}"
-            self._writer = _Writer(settings, settings.path.with_name(name))
+            path = settings.path.with_name(name)
+            self._writer = _Writer(settings, path, self._dropped)
 
     def write(self, model: str, answer: Answer, inputs: Sequence[Input]) -> None:
         """Draws, and hands the lines of a call to the thread."""
@@ -74,8 +77,7 @@ class RequestLog:
             line |= {"version": answer.version, **labels}
             if settings.payloads and isinstance(given, str | bytes):
                 line |= _payload(given)
-            if not writer.put(msgspec.json.encode(line) + b"\n"):
-                self._dropped()
+            writer.put(msgspec.json.encode(line) + b"\n")
 
     def close(self) -> None:
         """Writes what waits, and closes the file."""
@@ -87,19 +89,26 @@ class RequestLog:
 class _Writer:
     """One file, its older parts, and the thread that writes them."""
 
-    def __init__(self, settings: config.RequestLog, path: Path) -> None:
+    def __init__(
+        self, settings: config.RequestLog, path: Path, dropped: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._path = path
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING)
+        self._dropped = dropped
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> bool:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            return False
-        return True
+    def put(self, line: bytes) -> None:
+        with self._lock:
+            room = self._waiting_bytes + len(line) <= _MAX_WAITING_BYTES
+            if not room or self._lines.qsize() >= _MAX_WAITING:
+                self._dropped()
+                return
+            self._waiting_bytes += len(line)
+        self._lines.put(line)
 
     def close(self) -> None:
         self._lines.put(None)
@@ -112,15 +121,25 @@ class _Writer:
             while not self._lines.empty():
                 lines.append(self._lines.get())
             going = None not in lines
+            written = deque(filter(None, lines))
+            size_bytes = sum(map(len, written))
             try:
-                self._append(b"".join(filter(None, lines)))
+                while written:
+                    self._append(written)
             except OSError as error:
                 _log.error("can't write the request log", extra={"reason": str(error)})
+                for _ in written:
+                    self._dropped()
+            with self._lock:
+                self._waiting_bytes -= size_bytes
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, lines: deque[bytes]) -> None:
+        """Takes away as many lines as the file still holds, and writes them."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
-            file.write(data)
+            while lines and file.tell() < self._settings.max_bytes:
+                file.write(lines[0])
+                lines.popleft()
             full = file.tell() >= self._settings.max_bytes
         if full:
             self._rotate()

@@ -40,6 +40,9 @@ from serving.gateway.tls import Certificates
 from serving.gateway.watched import Watched
 
 _log = logging.getLogger(__name__)
+# `endpoint` refuses more than `max_in_flight` and `max_streams`. This bounds what is left of those
+# that were ended: gRPC counts one until its caller reads on, or its connection goes.
+_LEFT = 8
 _FIRST_ANSWER_S = 0.5  # a backend that is silent must not keep the gateway from starting
 
 
@@ -183,7 +186,7 @@ class Gateway:
                 # One alone must not share its port unnoticed.
                 ("grpc.so_reuseport", int(self._shared)),
             ],
-            maximum_concurrent_rpcs=config.max_in_flight + config.max_streams,
+            maximum_concurrent_rpcs=config.max_in_flight + _LEFT * config.max_streams,
         )
         passthrough = Passthrough(self._pool, self._catalog, self._endpoint, config)
         server.add_generic_rpc_handlers((inference.handlers(self._endpoint), passthrough))

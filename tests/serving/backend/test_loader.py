@@ -317,7 +317,7 @@ def test_twenty_loads_take_no_more_memory_than_two(config: BackendConfig, tmp_pa
     first = max(cycle() for _ in range(2))
     last = [cycle() for _ in range(20)][-1]
     gc.unfreeze()
-    assert last < first + 4 * size_bytes
+    assert last < first + 8 * size_bytes  # 18 left over would be 18 times as much
 
 
 @pytest.fixture

@@ -153,15 +153,16 @@ def test_who_waits_for_each_answer_before_the_next_request_gets_it(stub: Inferen
     assert list(answers) == []
 
 
+def endless() -> Iterator[inference_pb2.PredictRequest]:
+    while True:
+        yield request(*["good film"] * 200)
+
+
 def test_a_reader_that_stands_still_gives_its_place_to_another(
     make_config: Callable[..., Any],
     running: Callable[..., Any],
     eventually: Callable[[Callable[[], bool]], None],
 ) -> None:
-    def endless() -> Iterator[inference_pb2.PredictRequest]:
-        while True:
-            yield request(*["good film"] * 200)
-
     options = [("grpc.http2.bdp_probe", 0)]  # else its window grows to many megabytes
     with (
         running(make_config(idle_timeout_s=0.5, max_streams=1)) as gateway,
@@ -181,6 +182,37 @@ def test_a_reader_that_stands_still_gives_its_place_to_another(
         assert not another_is_answered()
         eventually(another_is_answered)
         still.cancel()
+
+
+def test_readers_that_stand_still_do_not_add_up_until_nobody_is_answered(
+    make_config: Callable[..., Any],
+    running: Callable[..., Any],
+    eventually: Callable[[Callable[[], bool]], None],
+) -> None:
+    """gRPC counts a call until its end has reached the caller, who reads no more."""
+    options = [("grpc.http2.bdp_probe", 0)]
+    with (
+        running(make_config(idle_timeout_s=0.2, max_streams=1, max_in_flight=1)) as gateway,
+        grpc.insecure_channel(f"127.0.0.1:{gateway.port}", options=options) as channel,
+    ):
+        still: list[Any] = []
+
+        def one_more_stands_still() -> bool:
+            answers = InferenceStub(channel).PredictStream(endless(), timeout=30)
+            try:
+                next(answers)
+            except grpc.RpcError as error:
+                assert "max_streams=1" in error.details()  # noqa: PT017
+                return False
+            still.append(answers)
+            return True
+
+        for _ in range(3):
+            eventually(one_more_stands_still)
+        with grpc.insecure_channel(f"127.0.0.1:{gateway.port}") as other:
+            assert InferenceStub(other).Predict(request("good"), timeout=20).model_version == 1
+        for answers in still:
+            answers.cancel()
 
 
 def test_a_caller_that_goes_away_leaves_nothing_at_the_backend(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,7 +12,9 @@ import pytest
 
 from protos import tfs_pb2
 from serving import tensors
+from serving.gateway import access
 from serving.gateway.passthrough import METHODS
+from serving.gateway.pool import RELOAD
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
@@ -76,3 +80,72 @@ def test_no_other_method_goes_through(channel: grpc.Channel) -> None:
             channel.unary_unary(method)(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert len(METHODS) == 7
+
+
+OF_A_MODEL = sorted(METHODS - {RELOAD, "/tensorflow.serving.PredictionService/MultiInference"})
+
+
+@pytest.fixture
+def ask_with(
+    make_config: Callable[..., Any], running: Callable[..., Any], tmp_path: Path
+) -> Iterator[Callable[..., grpc.StatusCode]]:
+    """Asks a gateway with keys: `limited` is for the model `tiny`, `ops` is an admin's."""
+    path = tmp_path / "keys.yaml"
+    keys = {
+        "limited": access.add(path, "limited", models=["tiny"]),
+        "any": access.add(path, "any"),
+        "ops": access.add(path, "ops", admin=True),
+        "made up": "ts_00000000_00",
+    }
+    with (
+        running(make_config(keys=path)) as gateway,
+        grpc.insecure_channel(f"127.0.0.1:{gateway.port}") as channel,
+    ):
+
+        def ask(key: str, method: str, request: bytes) -> grpc.StatusCode:
+            metadata = [("authorization", f"Bearer {keys[key]}")] if key else []
+            try:
+                channel.unary_unary(method)(request, timeout=10, metadata=metadata)
+            except grpc.RpcError as error:
+                code: grpc.StatusCode = error.code()
+                return code
+            return grpc.StatusCode.OK
+
+        yield ask
+
+
+def about(model: str) -> bytes:
+    """`model_spec` is the first field of every request."""
+    return tfs_pb2.GetModelStatusRequest(model_spec={"name": model}).SerializeToString()
+
+
+def test_a_key_for_one_model_passes_for_no_other_in_any_method(
+    ask_with: Callable[..., grpc.StatusCode], serving: Any
+) -> None:
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    for method in OF_A_MODEL:
+        assert ask_with("limited", method, about("other")) is denied, method
+        assert ask_with("limited", method, b"") is denied, method
+        # The last one counts, as it does for the backend.
+        assert ask_with("limited", method, about("tiny") + about("other")) is denied, method
+        assert ask_with("limited", method, about("tiny")) is not denied, method
+        assert ask_with("any", method, about("other")) is not denied, method
+    assert ask_with("limited", PREDICT, predict_request()) is grpc.StatusCode.OK
+    assert "authorization" not in serving.metadata  # a key is the gateway's affair
+    several = "/tensorflow.serving.PredictionService/MultiInference"
+    assert ask_with("limited", several, b"") is denied
+    assert ask_with("any", several, b"") is not denied
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_no_method_passes_without_a_key_that_is_known(
+    ask_with: Callable[..., grpc.StatusCode], method: str
+) -> None:
+    for key in ("", "made up"):
+        assert ask_with(key, method, about("tiny")) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_only_an_admin_has_the_backend_reload(ask_with: Callable[..., grpc.StatusCode]) -> None:
+    assert ask_with("any", RELOAD, b"") is grpc.StatusCode.PERMISSION_DENIED
+    # It reached the backend, which does not know it.
+    assert ask_with("ops", RELOAD, b"") is grpc.StatusCode.UNIMPLEMENTED
