@@ -11,20 +11,20 @@ from edge.errors import EdgeError
 from edge.runner import EdgeRunner
 
 
-def labels(runner: EdgeRunner, texts: Sequence[str]) -> list[str]:
-    """The most probable label of each text."""
-    return [runner.predict(text)[0].label for text in texts]
+def logits(runner: EdgeRunner, texts: Sequence[str]) -> list[list[float]]:
+    """The model's answer to each text."""
+    return [runner.logits(text).tolist() for text in texts]
 
 
 def main() -> None:
-    """Reads a list of texts as JSON, and prints the labels or why there are none."""
+    """Reads a list of texts as JSON, and prints the logits or why there are none."""
     try:
         runner = EdgeRunner.open(sys.argv[1])
     except (BundleError, EdgeError) as error:
         print(json.dumps({"error": str(error)}))
         return
     found = f"{runner.runtime.name} {runner.runtime.version}"
-    print(json.dumps({"runtime": found, "labels": labels(runner, json.load(sys.stdin))}))
+    print(json.dumps({"runtime": found, "logits": logits(runner, json.load(sys.stdin))}))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ generate("Once upon")  ─► ids ─► see `writer` ─► "Once", " upon", �
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,17 @@ class EdgeRunner:
         if self._writer is not None:
             raise InputError("text", "can't be classified: this model writes; use generate")
         return rank_labels(self.logits(raw)[None], self.manifest.labels)[0]
+
+    def predict_all(self, inputs: Iterable[Raw]) -> Iterator[list[LabelScore] | InputError]:
+        """What `predict` says of each input, in order, as it comes: any number of them.
+
+        A wrong one has its error as its answer, and the others have theirs.
+        """
+        for raw in inputs:
+            try:
+                yield self.predict(raw)
+            except InputError as error:
+                yield error
 
     def generate(self, prompt: str, **settings: Any) -> Iterator[str]:
         """Writes on from a prompt: pieces of text, as they come.

@@ -50,6 +50,7 @@ class Verdict:
     agreement: float  # share of tokens after which both find the same one most likely
     max_difference: float  # the largest of any logit
     usual_difference: float  # root mean square over all logits
+    different: int  # tokens that it finds most likely anywhere
 
     def figures(self) -> dict[str, float]:
         """Every figure by its name."""
@@ -144,6 +145,8 @@ def broken(verdict: Verdict, limits: LanguageGates) -> list[str]:
     found = []
     if not np.isfinite(verdict.usual_difference):
         found.append("a logit is not a number")
+    if verdict.different == 1 < verdict.tokens:
+        found.append("every answer is the same")
     if not verdict.rise <= limits.max_rise:  # also true for NaN
         found.append(f"perplexity rise {verdict.rise:.4f} is over max_rise {limits.max_rise}")
     if verdict.agreement < limits.min_agreement:
@@ -180,6 +183,7 @@ class _Compared:
     squared: float  # summed differences of logits, squared
     logits: int
     largest: float
+    likely: frozenset[int]  # tokens
 
 
 def _of_float(candidate: Candidate, batch: dict[str, Any]) -> tuple[Any, Any]:
@@ -201,6 +205,7 @@ def _compare(ids: Ids, weights: Any, expected: Logits, found: Logits) -> _Compar
         squared=float(np.square(difference).sum()),
         logits=difference.size,
         largest=float(np.abs(difference).max()),
+        likely=frozenset(found.argmax(-1).tolist()),
     )
 
 
@@ -235,6 +240,7 @@ def _verdict(compared: list[_Compared]) -> Verdict:
         usual_difference=float(
             np.sqrt(sum(each.squared for each in compared) / sum(each.logits for each in compared))
         ),
+        different=len(frozenset().union(*(each.likely for each in compared))),
     )
 
 

@@ -126,11 +126,8 @@ def serve(
     from edge.local import LocalServer
 
     runner, answered = _open(bundle, threads, trusted)
-    if runner.manifest.generation is not None:
-        raise typer.BadParameter(f"{bundle}: writes text, which this does not offer; use edge run")
     server = LocalServer(runner, port, answered)
-    name = runner.manifest.name
-    typer.echo(f"answers at http://127.0.0.1:{server.port}/v1/models/{name}:predict")
+    typer.echo(f"answers at {server.url}")
     for number in (signal.SIGTERM, signal.SIGINT):
         # Not here: `stop` waits for `run`, which this very thread is in.
         signal.signal(number, lambda *_: threading.Thread(target=server.stop).start())

@@ -83,6 +83,14 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(
         np.testing.assert_array_equal(runner.logits(text), expected)
 
 
+def test_of_many_inputs_a_wrong_one_has_its_error_and_the_others_their_answers(
+    runner: EdgeRunner,
+) -> None:
+    good, wrong, other = runner.predict_all(iter(["a good film", " ", "awful"]))
+    assert (good, other) == (runner.predict("a good film"), runner.predict("awful"))
+    assert isinstance(wrong, InputError)
+
+
 def test_threads_change_no_answer(runner: EdgeRunner, bundle: Path, texts: list[str]) -> None:
     other = EdgeRunner.open(bundle, threads=2)
     for text in texts[:10]:

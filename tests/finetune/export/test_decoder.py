@@ -106,7 +106,8 @@ def test_a_classifier_answers_as_the_trained_model_also_in_dynamic_and_strict_in
         flatbuffer.check_profile(flatbuffer.inspect(content), profile)
         found = gate.run(gate.Quantized(content, spec), task, test, Silent())
         usual = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
-        assert 0 < usual <= 0.15  # on average: near a tie, rounding chooses another expert
+        # On average: near a tie, rounding chooses another expert.
+        assert 0 < usual <= {"dynamic_int8": 0.15, "full_int8": 0.25}[profile]
 
 
 def test_what_it_does_not_compute_it_does_not_take() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from bundle import archive, golden, manifest
 from bundle.errors import InputError, ManifestError
 from bundle.manifest import Generation
 from bundle.repository import ModelRepository
+from edge.local import LocalServer
 from edge.runner import EdgeRunner
 from finetune import pipeline
 from finetune.errors import ExportError, GateRefused, ModelError
@@ -361,3 +365,61 @@ def test_a_model_of_another_family_is_refused_before_it_is_trained(
     recipe = writer_recipe.model_copy(update={"scratch": other})
     with pytest.raises(ModelError, match=r"edge\.profiles: scratch can't write on a device"):
         pipeline.tasks.create(recipe)
+
+
+@pytest.fixture(scope="module")
+def local(runners: dict[str, EdgeRunner]) -> Iterator[LocalServer]:
+    server = LocalServer(runners["float32"], 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server
+    server.stop()
+    thread.join()
+
+
+def ask(server: LocalServer, **wish: Any) -> tuple[int, list[dict[str, Any]], Any]:
+    """Status, lines and headers of what an app of the device gets."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("POST", "/v1/models/writer:generate", json.dumps(wish))
+    answer = connection.getresponse()
+    lines = [json.loads(line) for line in answer.read().splitlines()]
+    connection.close()
+    return answer.status, lines, answer.headers
+
+
+def test_an_app_reads_the_runner_s_text_line_by_line(
+    local: LocalServer, runners: dict[str, EdgeRunner]
+) -> None:
+    settings = {"max_new_tokens": 6, "temperature": 0.9, "seed": 3}
+    status, lines, _ = ask(local, prompt=PROMPT, **settings)
+    assert (status, lines[-1]) == (200, {"done": True})
+    pieces = list(runners["float32"].generate(PROMPT, **settings))
+    assert [line["text"] for line in lines[:-1]] == pieces
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({}, "body: Object missing required field `prompt`"),
+        ({"prompt": " "}, "text: is empty"),
+        ({"prompt": PROMPT, "top_p": 2}, "top_p: 2.0 must be above 0"),
+        ({"prompt": PROMPT, "beams": 2}, "body: Object contains unknown field `beams`"),
+        ({"prompt": "film " * 400}, "prompt: has "),
+    ],
+)
+def test_a_wrong_wish_is_refused_before_the_first_line(
+    local: LocalServer, wish: dict[str, Any], message: str
+) -> None:
+    status, (line,), _ = ask(local, **wish)
+    assert status == 400
+    assert line["error"].startswith(message)
+
+
+def test_a_second_text_is_told_to_come_again_until_the_first_ends(local: LocalServer) -> None:
+    texts = local._server.RequestHandlerClass.served
+    lines = texts.answer(json.dumps({"prompt": PROMPT}).encode())
+    status, (line,), headers = ask(local, prompt=PROMPT)
+    assert (status, headers["Retry-After"]) == (503, "1")
+    assert line["error"].startswith("busy: another text is being written")
+    lines.close()  # as when its caller goes away
+    assert ask(local, prompt=PROMPT, max_new_tokens=1)[0] == 200

@@ -23,6 +23,7 @@ GOOD = Verdict(
     agreement=0.95,
     max_difference=0.3,
     usual_difference=0.1,
+    different=12,
 )
 
 
@@ -37,6 +38,7 @@ def test_a_model_within_its_limits_passes() -> None:
         ({"rise": np.nan}, "perplexity rise nan is over"),
         ({"agreement": 0.8}, "agreement 0.8000 is under min_agreement 0.9"),
         ({"usual_difference": np.nan}, "a logit is not a number"),
+        ({"different": 1}, "every answer is the same"),
     ],
 )
 def test_each_broken_limit_is_named_with_its_figure(change: dict[str, float], problem: str) -> None:
@@ -67,6 +69,7 @@ def test_the_verdict_is_what_the_likelihoods_say() -> None:
     assert verdict.float_perplexity == pytest.approx(np.exp(mean_nll(floats)), rel=1e-5)
     assert verdict.perplexity == pytest.approx(np.exp(mean_nll(others)), rel=1e-5)
     assert verdict.rise == pytest.approx(verdict.perplexity / verdict.float_perplexity - 1)
+    assert verdict.different == len(set(np.concatenate(others).argmax(-1).tolist()))
     same = [(a.argmax(-1) == b.argmax(-1)).sum() for a, b in zip(floats, others, strict=True)]
     assert verdict.agreement == sum(same) / 10
     both = np.concatenate(floats) - np.concatenate(others)
