@@ -349,8 +349,10 @@ def _language_misfits(recipe: Recipe) -> Iterator[str]:
         yield f"edge.profiles: a language model has no {static[0]}; use dynamic_int8"
     if recipe.head.alone:
         yield "head.alone: a language model has no head to train; remove it"
-    if recipe.refresh is not None:
-        yield "refresh: compares classifiers, not language models; remove it"
+    if recipe.refresh is not None and recipe.refresh.logs is not None:
+        yield "refresh.logs: a language model learns from no requests; put texts into refresh.data"
+    if recipe.refresh is not None and recipe.scratch is not None:
+        yield "refresh: from scratch the tokenizer is learnt anew each time; name a base_model"
     if recipe.data.format == "chat" and recipe.scratch is not None:
         yield "data.format: a model from scratch has no chat template; use plain"
 

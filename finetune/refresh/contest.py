@@ -1,7 +1,8 @@
-"""The champion and a challenger answer the same examples."""
+"""The champion and a challenger answer the same examples; language models: see `likelihood`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,59 @@ from finetune import answers, labelled
 from finetune.errors import RefreshError
 from finetune.progress import Progress
 from finetune.recipe import Recipe
-from finetune.refresh import comparison
+from finetune.refresh import comparison, likelihood, plan
 from finetune.refresh.comparison import Comparison
+from finetune.refresh.likelihood import Likelihood
 
 Labels = NDArray[np.int32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """How champion and challenger answered, as a report has it, and what speaks against the new."""
+
+    faults: tuple[str, ...] = ()
+    holdout: Comparison | None = None
+    new: Comparison | None = None
+    likelihood: Likelihood | None = None
+    new_likelihood: Likelihood | None = None
+
+
+def judge(
+    champion: SavedBundle,
+    challenger: SavedBundle,
+    recipe: Recipe,
+    kept: Path | None,
+    progress: Progress,
+) -> Compared:
+    """Has both answer the recipe's test split, and new examples that neither has learnt.
+
+    Args:
+        kept: those; None without any.
+
+    Raises:
+        RefreshError: they can't be compared.
+        DataError: the test split can't be used.
+    """
+    limits = plan.settings_of(recipe).limits
+    if recipe.task == "text-generation":
+        writers = likelihood.Contest(champion, challenger, progress)
+        thought = writers.compare(recipe.data.test)
+        new_thought = None if kept is None else writers.compare(kept)
+        return Compared(
+            faults=tuple(likelihood.faults(thought, new_thought, limits)),
+            likelihood=thought,
+            new_likelihood=new_thought,
+        )
+    both = Contest(champion, challenger, recipe, progress)
+    new = None if kept is None else both.compare(kept)
+    holdout = both.compare(recipe.data.test)
+    faults = tuple(comparison.faults(holdout, new, limits))
+    return Compared(faults=faults, holdout=holdout, new=new)
+
+
 class Contest:
-    """Both models, as they are published.
+    """Both classifiers, as they are published.
 
     Raises:
         RefreshError: they don't answer with the same labels.

@@ -25,6 +25,7 @@ from bundle import atomic
 from finetune.errors import RefreshError
 from finetune.refresh.checks import Findings
 from finetune.refresh.comparison import Comparison
+from finetune.refresh.likelihood import Likelihood
 
 PLAN, REPORT, PAGE = "plan.json", "report.json", "report.html"
 
@@ -68,6 +69,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     findings: Findings | None
     holdout: Comparison | None = None
     new: Comparison | None = None  # on the new examples that were kept for it
+    likelihood: Likelihood | None = None  # of language models, on the test split
+    new_likelihood: Likelihood | None = None
     edge: tuple[str, ...] = ()  # profiles of the version's bundles
 
     @property

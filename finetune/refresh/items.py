@@ -1,6 +1,7 @@
-"""Labelled examples of either kind, with a key by which two count as one.
+"""Examples of any kind, with a key by which two count as one.
 
 Texts that differ only in case or white space are one; pictures are, when their files are the same.
+What a language model learns, documents or conversations, has no label: it counts as the first.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from finetune.data import jsonl, source, split
+import msgspec
+
+from finetune.data import conversations, documents, jsonl, source, split
 from finetune.data.images import Picture
 from finetune.recipe import Recipe
 
@@ -23,7 +27,7 @@ class Item:
 
     key: str
     label: int  # index in the recipe's labels
-    content: str | Picture
+    content: str | Picture  # of a language model's: a line of JSON
 
     def is_kept(self, share: float) -> bool:
         """Whether it is one of the share that is kept from training: always the same ones."""
@@ -41,6 +45,8 @@ def read(path: Path, recipe: Recipe, check: Callable[[str], None] | None = None)
         DataError: names the file, the place in it and the reason.
     """
     settings = recipe.data
+    if recipe.task == "text-generation":
+        return _unlabelled(path, settings.format)
     if recipe.task == "image-classification":
         images = source.read_images(path, settings.labels)
         return [
@@ -62,6 +68,19 @@ def of_text(text: str, label: int) -> Item:
     return Item(split.normalized(text), label, text)
 
 
+def names(recipe: Recipe) -> tuple[str, ...]:
+    """Of the labels, by index; a language model's texts are all of one."""
+    return recipe.data.labels or ("text",)
+
+
+def _unlabelled(path: Path, form: Literal["plain", "chat"]) -> list[Item]:
+    if form == "chat":
+        lines = [msgspec.json.encode({"messages": each}) for each in conversations.read(path)]
+    else:
+        lines = [msgspec.json.encode({"text": each}) for each in documents.read(path)]
+    return [Item(split.normalized(line.decode()), 0, line.decode()) for line in lines]
+
+
 def place(folder: Path, name: str, recipe: Recipe) -> Path:
     """Where `write` puts a data set: a file of texts, or a folder of pictures."""
     return folder / name if recipe.task == "image-classification" else folder / f"{name}.jsonl"
@@ -71,15 +90,18 @@ def write(path: Path, items: Sequence[Item], recipe: Recipe) -> None:
     """Writes a data set that `read` reads; without any example, nothing."""
     if not items:
         return
-    names = recipe.data.labels
-    if recipe.task != "image-classification":
-        jsonl.write(path, ((str(item.content), names[item.label]) for item in items))
+    labels = recipe.data.labels
+    if recipe.task == "text-generation":
+        path.write_text("".join(f"{item.content}\n" for item in items), encoding="utf-8")
         return
-    for name in names:
+    if recipe.task != "image-classification":
+        jsonl.write(path, ((str(item.content), labels[item.label]) for item in items))
+        return
+    for name in labels:
         (path / name).mkdir(parents=True)
     for item in items:
         if isinstance(item.content, Picture):
-            _place_picture(item.content, path / names[item.label] / item.key)
+            _place_picture(item.content, path / labels[item.label] / item.key)
 
 
 def _place_picture(picture: Picture, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.repository import ModelRepository, SavedBundle
@@ -10,10 +10,9 @@ from finetune import pipeline, trainer
 from finetune.errors import GateRefused, RefreshError
 from finetune.progress import Progress
 from finetune.recipe import Recipe
-from finetune.refresh import comparison, contest, items, page, plan, promote
+from finetune.refresh import contest, items, page, plan, promote
 from finetune.refresh.checks import Findings
-from finetune.refresh.comparison import Comparison
-from finetune.refresh.contest import Contest
+from finetune.refresh.contest import Compared
 from finetune.refresh.folder import Plan, RefreshFolder, Report, Run, Verdict
 from finetune.refresh.lease import Lease
 from finetune.trainer import Stop
@@ -27,8 +26,7 @@ class _Outcome:
     reasons: tuple[str, ...] = ()
     saved: SavedBundle | None = None
     edge: tuple[str, ...] = ()
-    holdout: Comparison | None = None
-    new: Comparison | None = None
+    compared: Compared = field(default_factory=Compared)
 
 
 def run(
@@ -170,18 +168,16 @@ class _Refresh:
             challenger = self._train()
         except GateRefused as refused:
             return _Outcome(verdict="kept", reasons=(str(refused),))
-        holdout, new = self._compare(challenger)
-        if holdout is not None:
-            limits = plan.settings_of(self._recipe).limits
-            if faults := comparison.faults(holdout, new, limits):
-                return _Outcome(verdict="kept", reasons=tuple(faults), holdout=holdout, new=new)
+        compared = self._compare(challenger)
+        if compared.faults:
+            return _Outcome(verdict="kept", reasons=compared.faults, compared=compared)
         self._lease.check()
         with self._progress.timed("publish", expected_s=2):
             saved = promote.promote(
                 self._repository, staging, challenger, on_trial=self._wants_trial()
             )
         edge = self._recipe.edge.profiles
-        return _Outcome(verdict="published", saved=saved, edge=edge, holdout=holdout, new=new)
+        return _Outcome(verdict="published", saved=saved, edge=edge, compared=compared)
 
     def _wants_trial(self) -> bool:
         """Who has pinned a version wants that one to answer, whatever is published."""
@@ -205,16 +201,15 @@ class _Refresh:
             start=self._champion if wish == "champion" else None,
         ).saved
 
-    def _compare(self, challenger: SavedBundle) -> tuple[Comparison | None, Comparison | None]:
+    def _compare(self, challenger: SavedBundle) -> Compared:
         if self._champion is None:
-            return None, None
-        both = Contest(self._champion, challenger, self._recipe, self._progress)
-        kept = items.place(self._folder.new, plan.TEST, self._recipe)
-        new = both.compare(kept) if self._plan.findings.test else None
-        return both.compare(self._recipe.data.test), new
+            return Compared()
+        has_new = self._plan.findings.test > 0
+        kept = items.place(self._folder.new, plan.TEST, self._recipe) if has_new else None
+        return contest.judge(self._champion, challenger, self._recipe, kept, self._progress)
 
     def _report(self, outcome: _Outcome) -> Report:
-        planned = self._plan
+        planned, compared = self._plan, outcome.compared
         version = None if outcome.saved is None else outcome.saved.manifest.version
         on_trial = version is not None and self._repository.held(self._recipe.name).trial == version
         return Report(
@@ -229,7 +224,9 @@ class _Refresh:
             on_trial=on_trial,
             files=planned.files,
             findings=planned.findings,
-            holdout=outcome.holdout,
-            new=outcome.new,
+            holdout=compared.holdout,
+            new=compared.new,
+            likelihood=compared.likelihood,
+            new_likelihood=compared.new_likelihood,
             edge=outcome.edge,
         )

@@ -9,6 +9,7 @@ from finetune.recipe import Recipe
 from finetune.refresh.checks import Findings
 from finetune.refresh.comparison import Comparison
 from finetune.refresh.folder import Report
+from finetune.refresh.likelihood import Likelihood
 from finetune.report import tables
 from finetune.report.element import Child, clean, element
 from finetune.report.page import html, section
@@ -21,6 +22,8 @@ def render(report: Report, recipe: Recipe) -> str:
         section("Verdict", *_verdict(report)),
         *_compared("Test split", report.holdout),
         *_compared("New examples that neither model has learnt", report.new),
+        *_thought("Test split", report.likelihood),
+        *_thought("New texts that neither model has learnt", report.new_likelihood),
         *_data(report),
         section("Recipe", element("pre", clean(recipe.to_yaml()))),
     )
@@ -65,6 +68,19 @@ def _compared(title: str, found: Comparison | None) -> list[Child]:
     ]
     heads = ("label", "examples", "champion's recall", "challenger's recall")
     return [section(title, tables.facts(facts), tables.table(heads, rows, "numbers"))]
+
+
+def _thought(title: str, found: Likelihood | None) -> list[Child]:
+    if found is None:
+        return []
+    facts = [
+        ("sequences, tokens", f"{found.sequences:,}, {found.tokens:,}"),
+        ("perplexity of the champion", f"{found.champion:.4g}"),
+        ("perplexity of the challenger", f"{found.challenger:.4g}"),
+        ("sequences that the challenger finds harder", f"{found.harder:,}"),
+        ("p that it is worse by chance (paired randomization)", f"{found.p_worse:.4f}"),
+    ]
+    return [section(title, tables.facts(facts))]
 
 
 def _data(report: Report) -> list[Child]:

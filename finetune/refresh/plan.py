@@ -53,7 +53,7 @@ def settle(recipe: Recipe, folder: RefreshFolder, champion: SavedBundle | None) 
     found = checks.sort(
         _arrived(files, recipe, check),
         Known(held_out=held_out, training=training, earlier=[*learnt, *compared]),
-        recipe.data.labels,
+        items.names(recipe),
         settings,
     )
     faulty = bool(found.findings.faults)
@@ -159,5 +159,7 @@ def _split(recipe: Recipe, part: str) -> Path:
 
 
 def _check(champion: SavedBundle) -> Check | None:
+    if champion.manifest.task == "text-generation":
+        return None  # long texts are cut into pieces
     preprocessor = preprocess.create(champion.manifest.preprocess, champion.read)
     return getattr(preprocessor, "check", None)

@@ -28,8 +28,10 @@ class Limits(Section):
     max_drop: _Share = 0.005  # of accuracy on the test split: 0.005 is half a point
     max_new_drop: _Share = 0.0  # of accuracy on the new examples that were kept for this
     max_label_drop: _Share = 0.1  # of any label's recall on the test split
+    max_rise: _Share = 0.005  # of a language model's perplexity on the test split, as a share
+    max_new_rise: _Share = 0.0  # of it on the new texts that were kept for this
     min_support: Annotated[int, Field(ge=1)] = 20  # test examples that a label needs to be judged
-    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # of being worse, McNemar's test
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # of being worse, by a paired test
 
 
 class Canary(Section):

@@ -136,6 +136,9 @@ def _show_report(report: Report) -> None:
             typer.echo(f"{report.model}: the new model is refused; {served} stays")
     for reason in report.reasons:
         typer.echo(f"  {reason}")
+    if report.likelihood is not None:
+        thought = report.likelihood
+        typer.echo(f"test perplexity {thought.champion:.4g} → {thought.challenger:.4g}")
     if report.holdout is not None:
         found = report.holdout
         typer.echo(

@@ -114,10 +114,10 @@ def _written(pieces: Generation, is_stopped: Callable[[], bool]) -> Iterator[tup
         for piece in pieces:
             written += piece
             yield written, _WRITING
-    except BackendUnavailable:
-        yield written, "⚠️ The cloud is away; it may be back in a moment."
     except ServingError as error:
-        yield written, "stopped" if is_stopped() else f"⚠️ {error}"
+        away = isinstance(error, BackendUnavailable)
+        said = "The cloud is away; it may be back in a moment." if away else str(error)
+        yield written, "stopped" if is_stopped() else f"⚠️ {said}"
     if pieces.ending is not None:
         yield written, _usage(pieces.ending)
 

@@ -186,7 +186,7 @@ def test_a_picture_is_classified(page: Any, tmp_path: Path) -> None:
     expect(page.locator("#image-edge-note")).to_contain_text("shades version 1 has no edge bundle")
 
 
-def test_a_text_streams_and_stops(page: Any) -> None:
+def test_a_text_streams_and_stops(page: Any, up: Any) -> None:
     from playwright.sync_api import expect
 
     go_to(page, "Writing")
@@ -198,9 +198,14 @@ def test_a_text_streams_and_stops(page: Any) -> None:
     page.get_by_label("Prompt", exact=True).fill("the plot")
     stop = page.get_by_role("button", name="Stop", exact=True)
     expect(stop).to_be_disabled()  # a stop that comes before the server knows the text is lost
-    page.get_by_role("button", name="Write", exact=True).click()
-    stop.click()
-    expect(page.locator("#usage")).to_contain_text("stopped")
+    backend = serving_pid("backend", up.ports.backend)
+    os.kill(backend, signal.SIGSTOP)  # a model that thinks for long can be stopped too
+    try:
+        page.get_by_role("button", name="Write", exact=True).click()
+        stop.click()
+        expect(page.locator("#usage")).to_contain_text("stopped", timeout=30_000)
+    finally:
+        os.kill(backend, signal.SIGCONT)
     expect(stop).to_be_disabled()
     expect(page.get_by_role("button", name="Write", exact=True)).to_be_enabled()
 
@@ -281,7 +286,7 @@ def test_it_says_when_the_gateway_is_away_and_goes_on(page: Any, up: Any) -> Non
 
     classify(page, "a very good film")
     expect(page.locator("#text-cloud-note")).to_contain_text("gateway", timeout=30_000)
-    gateway = gateway_pid(up.ports.gateway)
+    gateway = serving_pid("gateway", up.ports.gateway)
     os.kill(gateway, signal.SIGSTOP)
     try:
         status = page.locator("#status")
@@ -293,13 +298,13 @@ def test_it_says_when_the_gateway_is_away_and_goes_on(page: Any, up: Any) -> Non
     expect(page.locator("#text-cloud-note")).to_contain_text("gateway", timeout=30_000)
 
 
-def gateway_pid(port: int) -> int:
-    """The process that serves on a port of the gateway."""
+def serving_pid(part: str, port: int) -> int:
+    """The process of the gateway or the backend that has a port."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended meanwhile
             continue
-        if b"gateway" in words and b"--port" in words and str(port).encode() in words:
+        if part.encode() in words and b"--port" in words and str(port).encode() in words:
             return int(folder.name)
-    raise AssertionError("no gateway runs")
+    raise AssertionError(f"no {part} runs")
