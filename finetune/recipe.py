@@ -344,9 +344,6 @@ def _task_misfits(recipe: Recipe) -> Iterator[str]:
 def _language_misfits(recipe: Recipe) -> Iterator[str]:
     if recipe.data.labels:
         yield "data.labels: a language model has none; remove them"
-    static = [name for name in recipe.edge.profiles if name in ("full_int8", "mixed_int8")]
-    if static:
-        yield f"edge.profiles: a language model has no {static[0]}; use dynamic_int8"
     if recipe.head.alone:
         yield "head.alone: a language model has no head to train; remove it"
     if recipe.refresh is not None and recipe.refresh.logs is not None:

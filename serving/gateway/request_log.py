@@ -96,7 +96,7 @@ class _Writer:
         self._path = path
         self._dropped = dropped
         self._lock = threading.Lock()
-        self._waiting_bytes = 0
+        self._waiting, self._waiting_bytes = 0, 0  # lines that are not yet on the disk
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
@@ -104,9 +104,10 @@ class _Writer:
     def put(self, line: bytes) -> None:
         with self._lock:
             room = self._waiting_bytes + len(line) <= _MAX_WAITING_BYTES
-            if not room or self._lines.qsize() >= _MAX_WAITING:
+            if not room or self._waiting >= _MAX_WAITING:
                 self._dropped()
                 return
+            self._waiting += 1
             self._waiting_bytes += len(line)
         self._lines.put(line)
 
@@ -122,7 +123,7 @@ class _Writer:
                 lines.append(self._lines.get())
             going = None not in lines
             written = deque(filter(None, lines))
-            size_bytes = sum(map(len, written))
+            count, size_bytes = len(written), sum(map(len, written))
             try:
                 while written:
                     self._append(written)
@@ -131,6 +132,7 @@ class _Writer:
                 for _ in written:
                     self._dropped()
             with self._lock:
+                self._waiting -= count
                 self._waiting_bytes -= size_bytes
 
     def _append(self, lines: deque[bytes]) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from tensorflow_serving.apis import prediction_log_pb2
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
@@ -334,21 +335,25 @@ def test_static_int8_that_keeps_no_limit_is_refused_with_all_that_was_tried(
     assert [line.split()[-1] for line in str(refused.value).splitlines()[2:]] == ["plain", "fitted"]
 
 
-def test_a_strict_bundle_has_no_float_remembers_integers_and_writes(
-    writer: Candidate, outcome: pipeline.Outcome
-) -> None:
+@pytest.fixture(scope="module")
+def strict(writer: Candidate, outcome: pipeline.Outcome) -> EdgeRunner:
+    """Of a bundle without any float."""
     lenient = limited(writer, max_rise=1.0, min_agreement=0.3)
     repository = ModelRepository(outcome.saved.path.parents[1])
-    path = edge_bundle.publish(repository, outcome.saved, lenient, "full_int8", Silent())
-    runner = EdgeRunner.open(path)
-    assert (runner.edge.float_ops, runner.edge.islands) == ({}, ())
-    signatures = runner.manifest.signatures
+    return EdgeRunner.open(
+        edge_bundle.publish(repository, outcome.saved, lenient, "full_int8", Silent())
+    )
+
+
+def test_a_strict_bundle_remembers_integers_and_writes(strict: EdgeRunner) -> None:
+    assert (strict.edge.float_ops, strict.edge.islands) == ({}, ())
+    signatures = strict.manifest.signatures
     (given,) = signatures["prefill_8"].outputs
     (taken,) = (each for each in signatures["decode"].inputs if each.name == "cache")
     (entry,) = (each for each in signatures["decode"].outputs if each.name == "entry")
     assert {each.dtype for each in (given, taken, entry)} == {"int8"}
     assert given.quantization == taken.quantization == entry.quantization
-    assert "".join(runner.generate(PROMPT, max_new_tokens=4))
+    assert "".join(strict.generate(PROMPT, max_new_tokens=4))
 
 
 def test_a_classifier_has_no_language_bundle(candidate: Candidate) -> None:
@@ -423,3 +428,34 @@ def test_a_second_text_is_told_to_come_again_until_the_first_ends(local: LocalSe
     assert line["error"].startswith("busy: another text is being written")
     lines.close()  # as when its caller goes away
     assert ask(local, prompt=PROMPT, max_new_tokens=1)[0] == 200
+
+
+def test_a_reader_written_from_the_page_writes_as_ours(
+    strict: EdgeRunner, runners: dict[str, EdgeRunner]
+) -> None:
+    """As docs/edge-bundle.md says, with whatever dtype the cache has."""
+    for runner in (strict, runners["float32"]):
+        files = archive.unpack(runner._path)
+        interpreter = Interpreter(model_content=files["model.tflite"])
+        decode = interpreter.get_signature_runner("decode")
+        tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
+        ids = tokenizer.encode(PROMPT).ids
+        taken = decode.get_input_details()["cache"]
+        cache = np.zeros(taken["shape"], taken["dtype"])
+        first = min(len(ids) - 1, 8)
+        assert first > 0
+        padded = np.pad(ids[:first], (0, 8 - first))[None].astype(np.int32)
+        given = interpreter.get_signature_runner("prefill_8")(input_ids=padded)["cache"]
+        cache[:, :first] = given[:, :first]
+        written: list[int] = []
+        for place in range(first, len(ids) + 4):
+            told = decode(
+                token=np.asarray([[*ids, *written][place]], np.int32),
+                position=np.asarray([place], np.int32),
+                cache=cache,
+            )
+            cache[:, place] = told["entry"]
+            if place >= len(ids) - 1:
+                written.append(int(told["logits"].argmax()))
+        ours = "".join(runner.generate(PROMPT, max_new_tokens=4))
+        assert tokenizer.decode([*ids, *written[:4]]) == PROMPT + ours
