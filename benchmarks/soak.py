@@ -108,19 +108,18 @@ def _soak(
     load = Load(addresses, trivial_model.NAME, expected)
     seen = Seen()
     lasting = {"gateway": house.gateways[1], "backend": house.backends[1]}  # are never ended
-    with load.running():
-        load.more(200)
-        before: Mapping[str, float] = {}
-        for number in range(_ROUNDS):
+    before: Mapping[str, float] = {}
+    for number in range(_ROUNDS):
+        with load.running():  # its clients prefer one gateway each, until that one ends
+            load.more(200)
             _round(house, load, seen, versions)
             missing = requests * (number + 1) // _ROUNDS - len(load.answers)
             load.more(max(missing, 100), timeout_s=600)
             before = before or {name: _rss_kb(child.pid) for name, child in lasting.items()}
-        after = {name: _rss_kb(child.pid) for name, child in lasting.items()}
-        port = house.gateway_ports[1]
-        with idle_connections.opened(port, _MOST_IDLE) as count:
-            load.more(400)
-            idle_kb = (_rss_kb(house.gateways[1].pid) - after["gateway"]) / count
+    after = {name: _rss_kb(child.pid) for name, child in lasting.items()}
+    with load.running(), idle_connections.opened(house.gateway_ports[1], _MOST_IDLE) as count:
+        load.more(400)
+        idle_kb = (_rss_kb(house.gateways[1].pid) - after["gateway"]) / count
     taken_ms = [1e3 * seconds for _, seconds in load.answers]
     shares = statistics.quantiles(taken_ms, n=100, method="inclusive")
     return {
@@ -160,7 +159,7 @@ def _break_backends(house: House, load: Load, seen: Seen) -> None:
     send(second, signal.SIGCONT)
     seen.recovery_s.append(house.recovery_s(1))
 
-    house.wires[0].cut()
+    house.cut(0)
     seen.recovery_s.append(house.recovery_s(0))
     seen.refused += house.flood(1, trivial_model.NAME)[grpc.StatusCode.RESOURCE_EXHAUSTED]
     load.more()
@@ -171,10 +170,10 @@ def _change(house: House, load: Load, version: int) -> None:
     load.wait_for(version)
     house.configure(versions={trivial_model.NAME: {"version": version}})
     load.more()
-    settings = house.config.read_text()
-    house.config.write_text("backend: [")
+    held = house.spoil_configs()
     load.more()
-    house.config.write_text(settings)
+    for path, text in held.items():
+        path.write_text(text)
     house.configure(versions={})
     load.more()
 

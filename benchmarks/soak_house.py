@@ -1,7 +1,9 @@
 """Two backends and two gateways, each a process of its own, and what may go wrong with them.
 
-gateway 0 ──┬─► wire 0 ─► backend 0       the wires are ours: they can be cut,
-gateway 1 ──┴─► wire 1 ─► backend 1       and tell whether a backend answers
+gateway 0 ──┬─► wire ─► backend 0       the wires are ours: they can be cut, and tell
+            └─► wire ─► backend 1       which gateway has answers of which backend
+gateway 1 ──┬─► wire ─► backend 0
+            └─► wire ─► backend 1
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tensorseek.process import Child
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _PATIENCE_S = 60
+_ANSWERS_BYTES = 10_000
 _FLOOD = 800  # more than a backend works on and lets wait together
 _TOKENS = 30_000  # of a call that takes a backend a while
 
@@ -36,10 +39,10 @@ class House:
 
     backends: Sequence[Child]
     backend_ports: Sequence[int]
-    wires: Sequence[Wire]
+    wires: Sequence[Sequence[Wire]]  # of each backend, to each gateway
     gateways: Sequence[Child]
     gateway_ports: Sequence[int]
-    config: Path
+    configs: Sequence[Path]  # of the gateways
 
     def address(self, first: int) -> str:
         """Both gateways, as a client takes them that prefers one."""
@@ -47,19 +50,33 @@ class House:
         return "ipv4:" + ",".join(f"{stack.HOST}:{port}" for port in ports)
 
     def configure(self, **changes: Any) -> None:
-        """Changes the gateways' configuration file."""
-        settings = yaml.safe_load(self.config.read_text())
-        self.config.write_text(yaml.safe_dump(settings | changes))
+        """Changes the gateways' configuration files."""
+        for path in self.configs:
+            settings = yaml.safe_load(path.read_text())
+            path.write_text(yaml.safe_dump(settings | changes))
+
+    def spoil_configs(self) -> Mapping[Path, str]:
+        """Makes the gateways' configuration files invalid; what they held."""
+        held = {path: path.read_text() for path in self.configs}
+        for path in held:
+            path.write_text("backend: [")
+        return held
+
+    def cut(self, number: int) -> None:
+        """Breaks the connections to a backend, with the calls on them."""
+        for wire in self.wires[number]:
+            wire.cut()
 
     def recovery_s(self, number: int) -> float:
-        """Waits until a backend, that can answer again, is asked again.
+        """Waits until both gateways ask a backend again that can answer again; both need load.
 
         Raises:
-            TimeoutError: it is not.
+            TimeoutError: they do not.
         """
-        wire, before, began = self.wires[number], self.wires[number].carried, time.monotonic()
+        began = time.monotonic()
         # Pings and looks at its state are small; answers to a load are many.
-        while wire.carried - before < 20_000:
+        wanted = {wire: wire.carried + _ANSWERS_BYTES for wire in self.wires[number]}
+        while any(wire.carried < most for wire, most in wanted.items()):
             if time.monotonic() - began > _PATIENCE_S:
                 raise TimeoutError(f"backend {number} is not asked any more")
             time.sleep(0.01)
@@ -96,15 +113,9 @@ def running(models: Path, folder: Path) -> Iterator[House]:
     ports = [stack.free_ports(), stack.free_ports()]
     backends = [stack.backend(models, each, folder / f"backend-{each.backend}") for each in ports]
     with contextlib.ExitStack() as wiring:
-        wires = [wiring.enter_context(Wire(each.backend)) for each in ports]
-        config = folder / "gateway.yaml"
-        settings = {
-            "models": str(models.absolute()),
-            "backend": [f"{stack.HOST}:{wire.port}" for wire in wires],
-            "poll_s": 0.2,
-        }
-        config.write_text(yaml.safe_dump(settings))
-        gateways = [_gateway(config, each, folder / f"gateway-{each.gateway}") for each in ports]
+        wires = [[wiring.enter_context(Wire(each.backend)) for _ in ports] for each in ports]
+        configs = [_config(folder, models, each) for each in zip(*wires, strict=True)]
+        gateways = [_gateway(*each) for each in zip(configs, ports, strict=True)]
         wiring.enter_context(stack.running(backends))
         stack.wait_ready(backends)
         wiring.enter_context(stack.running(gateways))
@@ -115,12 +126,24 @@ def running(models: Path, folder: Path) -> Iterator[House]:
             wires=wires,
             gateways=gateways,
             gateway_ports=[each.gateway for each in ports],
-            config=config,
+            configs=configs,
         )
 
 
-def _gateway(config: Path, ports: stack.Ports, logs: Path) -> Child:
+def _config(folder: Path, models: Path, wires: Sequence[Wire]) -> Path:
+    path = folder / f"gateway-{wires[0].port}" / "gateway.yaml"
+    path.parent.mkdir()
+    settings = {
+        "models": str(models.absolute()),
+        "backend": [f"{stack.HOST}:{wire.port}" for wire in wires],
+        "poll_s": 0.2,
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _gateway(config: Path, ports: stack.Ports) -> Child:
     command = ["serve", "gateway", "--config", str(config)]
     command += ["--port", str(ports.gateway), "--http-port", str(ports.http)]
     url = f"http://{stack.HOST}:{ports.http}/readyz"
-    return Child("gateway", command, lambda: stack.answers(url), logs)
+    return Child("gateway", command, lambda: stack.answers(url), config.parent)

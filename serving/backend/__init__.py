@@ -21,3 +21,5 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN's own allocator never gives memory back; the system's costs a model 1 to 2% of its time.
 os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+# Each model has threads of its own; else the first one that is loaded decides on those of all.
+os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from bundle.errors import InputError
 from bundle.postprocess import LabelScore, rank_labels
-from bundle.preprocess import ImagePreprocessor, Preprocessor, Raw
+from bundle.preprocess import ImagePreprocessor, Preprocessor, Raw, TextPreprocessor
 from serving.errors import BackendFault, InvalidArgument, UnknownModel
 from serving.gateway.call import Call
 from serving.gateway.catalog import Catalog
@@ -32,6 +33,10 @@ from serving.gateway.published import Model
 from serving.gateway.types import SIGNATURE, Execute, ModelKey, Submit, Tensors
 
 INLINE_CHARACTERS = 512  # tokenizing these takes less than handing them to a thread
+
+# Two kilobytes may become a gigabyte of pixels for a moment. On one thread that is one gigabyte,
+# however many callers there are, and their pictures take turns.
+_UNPACKER = ThreadPoolExecutor(1, thread_name_prefix="pictures")
 
 Outcome = Sequence[LabelScore] | Tensors | InvalidArgument
 
@@ -134,15 +139,15 @@ class Predictor:
         )
 
     async def _prepare(self, preprocessor: Preprocessor, raw: Mapping[int, Raw]) -> _Prepared:
+        if isinstance(preprocessor, ImagePreprocessor):
+            return await self._image_jobs(preprocessor, raw)
         texts = {place: value for place, value in raw.items() if isinstance(value, str)}
         if len(texts) == len(raw) and sum(map(len, texts.values())) <= INLINE_CHARACTERS:
             return self._jobs(preprocessor, raw)
         return await asyncio.to_thread(self._jobs, preprocessor, raw)
 
-    def _jobs(self, preprocessor: Preprocessor, raw: Mapping[int, Raw]) -> _Prepared:
+    def _jobs(self, preprocessor: TextPreprocessor, raw: Mapping[int, Raw]) -> _Prepared:
         """Calls to the backend, each of one shape, and the inputs that turned out damaged."""
-        if isinstance(preprocessor, ImagePreprocessor):
-            return self._image_jobs(preprocessor, raw)
         texts = [str(value) for value in raw.values()]
         ids = dict(zip(raw, preprocessor.encode(texts), strict=True)) if texts else {}
         by_bucket: dict[int, list[int]] = {}
@@ -159,12 +164,15 @@ class Predictor:
         ]
         return jobs, {}
 
-    def _image_jobs(self, preprocessor: ImagePreprocessor, raw: Mapping[int, Raw]) -> _Prepared:
+    async def _image_jobs(
+        self, preprocessor: ImagePreprocessor, raw: Mapping[int, Raw]
+    ) -> _Prepared:
+        loop = asyncio.get_running_loop()
         pixels: dict[int, Tensors] = {}
         damaged: dict[int, InvalidArgument] = {}
         for place, value in raw.items():
             try:
-                pixels[place] = preprocessor([value])
+                pixels[place] = await loop.run_in_executor(_UNPACKER, preprocessor, [value])
             except InputError as error:
                 field = f"inputs[{place}].{error.field}"
                 damaged[place] = InvalidArgument(field, error.problem)

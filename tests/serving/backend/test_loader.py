@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from bundle.errors import BundleError
 from serving.backend import loader, memory
 from serving.backend.batcher import Batching
-from serving.backend.config import BackendConfig
+from serving.backend.config import BackendConfig, Loading
 from serving.backend.servable import Servable
+from serving.backend.signature import Signature, TensorSpec
 from serving.errors import InvalidArgument
 from serving.tensors import encode_tfs
 
@@ -288,6 +289,28 @@ def test_a_version_that_nobody_holds_is_freed_with_its_session(
     del servable
     gc.collect()
     assert session() is None
+
+
+@pytest.mark.parametrize(
+    ("loading", "outputs", "threads"),
+    [
+        (Loading(), (None, 2), (max(1, (os.cpu_count() or 1) // 2), -1)),
+        (Loading(), (), (0, 0)),  # its calls never meet: each has the whole machine
+        (Loading(intra_op_threads=0, inter_op_threads=0), (None, 2), (0, 0)),
+        (Loading(intra_op_threads=3), (None, 2), (3, -1)),
+    ],
+)
+def test_runs_that_go_on_at_once_share_out_the_cores(
+    tmp_path: Path, loading: Loading, outputs: tuple[int | None, ...], threads: tuple[int, int]
+) -> None:
+    signature = Signature(
+        name="s",
+        inputs={"x": TensorSpec(dtype=1, shape=(None, None))},
+        outputs={"y": TensorSpec(dtype=1, shape=outputs)},
+    )
+    options = loader._options(BackendConfig(models=tmp_path, loading=loading), [signature])
+    found = (options.intra_op_parallelism_threads, options.inter_op_parallelism_threads)
+    assert found == threads
 
 
 def test_twenty_loads_take_no_more_memory_than_two(config: BackendConfig, tmp_path: Path) -> None:

@@ -160,6 +160,34 @@ def test_a_picture_that_would_take_too_much_memory_is_refused_unread(data: bytes
     assert high_water_bytes() - before < MOST_GROWTH_BYTES
 
 
+def test_pictures_of_many_callers_are_unpacked_one_after_the_other(
+    make_config: Callable[..., Any],
+    running: Callable[..., Any],
+    serving: Any,
+    models: Path,
+    publish_plain: Callable[..., int],
+) -> None:
+    """A picture that may be sent takes much for a while: not times the callers."""
+    spec = ImagePreprocess(height=4, width=6)
+    publish_plain(models, name="eyes", task="image-classification", preprocess=spec)
+    serving.served["eyes"] = {1}
+    file = io.BytesIO()
+    Image.new("RGBA", (2500, 2500)).save(file, "WEBP", lossless=True)
+    assert file.tell() < 1000
+    Path("/proc/self/clear_refs").write_text("5")
+    before = high_water_bytes()
+    ImagePreprocessor(spec)([file.getvalue()])
+    of_one = high_water_bytes() - before
+    asked = inference_pb2.PredictRequest(model="eyes", inputs=[{"image": file.getvalue()}])
+    with (
+        running(make_config()) as gateway,
+        grpc.insecure_channel(f"127.0.0.1:{gateway.port}") as channel,
+    ):
+        calls = [InferenceStub(channel).Predict.future(asked, timeout=60) for _ in range(6)]
+        assert all(call.exception() for call in calls)  # our backend has no eyes
+    assert high_water_bytes() - before < 2 * of_one
+
+
 def high_water_bytes() -> int:
     (line,) = (
         line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,7 +39,11 @@ class Workers:
 
     def __init__(self, models: Path, backend: str) -> None:
         command = [sys.executable, "-c", PROGRAM, str(models), backend]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            ["sh", "-c", 'ulimit -S -n 1024; exec "$@"', "sh", *command],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2):  # both say so
             line = self.wait_for("gateway listens")
         self.port, self.http_port = line["port"], line["http_port"]
@@ -91,6 +96,10 @@ def test_they_count_together_and_the_dead_are_replaced(
         assert workers.metric("tensorseek_in_flight") == 0
 
     first, second = workers.pids()
+    limits = Path(f"/proc/{first}/limits").read_text()
+    soft, hard = re.findall(r"Max open files +(\d+) +(\d+)", limits)[0]
+    assert soft == hard  # each caller's connection takes one
+
     os.kill(first, signal.SIGKILL)
     assert workers.wait_for("a worker died")["code"] == -signal.SIGKILL
     workers.wait_for("gateway listens")
