@@ -43,7 +43,7 @@ from tensorseek import stack
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 
-_IMAGES = ("edge", "gateway", "demo", "finetune")
+IMAGES = ("edge", "gateway", "demo", "finetune")
 _GPU_ONLY = ("tensorflow[and-cuda]",)
 _PREFIX = "/opt/tensorseek"
 _READY_S = 120
@@ -66,7 +66,7 @@ def main() -> None:
     """Installs and starts each image's role, and prints one JSON line."""
     stages = read(DOCKERFILE.read_text())
     figures = {}
-    for image in sys.argv[1:] or _IMAGES:
+    for image in sys.argv[1:] or IMAGES:
         with tempfile.TemporaryDirectory(prefix=f"image-{image}-") as folder:
             figures[image] = _check(stages, image, Path(folder))
         print(f"{image}: {figures[image]}", file=sys.stderr)

@@ -5,7 +5,7 @@ models/movie-sentiment/refresh/
   20261125T063012-1f3a9c20/        a run; the newest without report.json is unfinished
     plan.json                      what it works on: written last, with new.* complete
     new/                           the new examples: learn.jsonl and test.jsonl, or folders
-    train/                         the whole training split
+    train/                         the whole training split, as long as its version is there
     staged/  training/             while it works: the challenger, and its training
     report.json  report.html       what came of it: written last
 
@@ -15,7 +15,7 @@ All that a run needs to know of earlier ones is in their reports: there is no ot
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -155,8 +155,12 @@ class RefreshFolder:
         """Removes an unfinished run whose circumstances have changed."""
         shutil.rmtree(run.path)
 
-    def sweep(self) -> None:
-        """Removes what killed runs left half-written."""
+    def sweep(self, versions: Collection[int]) -> None:
+        """Removes what killed runs left half-written, and the training splits of versions gone.
+
+        Args:
+            versions: those that there are.
+        """
         if not self.path.is_dir():
             return
         for path in self.path.iterdir():
@@ -164,6 +168,8 @@ class RefreshFolder:
                 shutil.rmtree(path)
         for run, report in self.reports():
             run.tidy(report)
+            if report.version not in versions:
+                shutil.rmtree(run.train, ignore_errors=True)
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

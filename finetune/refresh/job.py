@@ -56,7 +56,7 @@ def run(
     folder = RefreshFolder(models, recipe.name)
     repository = ModelRepository(models)
     with Lease(folder.path) as lease:
-        folder.sweep()
+        folder.sweep(repository.versions(recipe.name))
         found = _next(recipe, folder, repository)
         if isinstance(found, Findings):
             report = _nothing(recipe, repository, found)

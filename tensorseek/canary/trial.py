@@ -47,6 +47,7 @@ def go_on(
 
     Raises:
         LeaseHeld: another job is refreshing this model.
+        LeaseLost: this one could not renew its lease in time; the trial goes on with the next run.
         CanaryError: the gateway tells no counts, or its configuration is in the way.
         ConfigError: the gateway's configuration is not valid.
     """
@@ -54,11 +55,12 @@ def go_on(
     folder = RefreshFolder(models, recipe.name)
     if limits is None or record.pending(folder) is None:
         return None
-    with Lease(folder.path):
+    with Lease(folder.path) as lease:
         found = record.pending(folder)
         if found is None:  # another job has ended it meanwhile
             return None
-        return _Trying(*found, limits, ModelRepository(models), progress).run(stop, look_s)
+        repository = ModelRepository(models)
+        return _Trying(*found, limits, repository, progress, lease).run(stop, look_s)
 
 
 class _Trying:
@@ -71,12 +73,13 @@ class _Trying:
         limits: Canary,
         repository: ModelRepository,
         progress: Progress,
+        lease: Lease,
     ) -> None:
         assert report.champion is not None  # noqa: S101 (only what follows one is tried)
         assert report.version is not None  # noqa: S101 (a trial is of a published version)
         self._run, self._limits = run, limits
         self._name, self._version, self._champion = report.model, report.version, report.champion
-        self._repository, self._progress = repository, progress
+        self._repository, self._progress, self._lease = repository, progress, lease
         self._gateway = Gateway(limits, report.model)
 
     def run(self, stop: Stop, look_s: float) -> Trial:
@@ -171,6 +174,7 @@ class _Trying:
         return msgspec.structs.replace(trial, reasons=(short,))
 
     def _end(self, trial: Trial, faults: list[str]) -> Trial:
+        self._lease.check()
         if faults:
             self._repository.withdraw(self._name)
         else:

@@ -43,15 +43,21 @@ def build(context: Context) -> Watched:
 
 
 def _card(repository: ModelRepository, name: str) -> Element:
-    serving = repository.serving(name)
+    serving, held = repository.serving(name), repository.held(name)
+    how = dict.fromkeys(held.withdrawn, ", withdrawn")
+    if held.trial is not None:
+        how[held.trial] = ", on trial"
+    how[serving] = ", served"
     versions = reversed(repository.versions(name))
     return element(
-        "div", *(_version(repository, name, each, serving) for each in versions), class_="cards"
+        "div",
+        *(_version(repository, name, each, how.get(each, "")) for each in versions),
+        class_="cards",
     )
 
 
-def _version(repository: ModelRepository, name: str, version: int, serving: int) -> Element:
-    title = f"{name} version {version}" + (", served" if version == serving else "")
+def _version(repository: ModelRepository, name: str, version: int, how: str) -> Element:
+    title = f"{name} version {version}{how}"
     try:
         found = repository.load(name, version, verify=False).manifest
     except BundleError as error:

@@ -30,15 +30,7 @@ def build(context: Context) -> Watched:
             stop = gr.Button("Stop", variant="stop", interactive=False)
         text = gr.Textbox(label="What it writes", lines=8, interactive=False, elem_id="written")
         usage = gr.Markdown(elem_id="usage")
-        with gr.Accordion("How it chooses words", open=False):
-            settings = [
-                gr.Slider(1, 1024, 200, step=1, label="Longest, in tokens"),
-                gr.Slider(0, 2, 0.8, step=0.05, label="Temperature (0: the likeliest each time)"),
-                gr.Slider(0, 200, 0, step=1, label="Among so many tokens (0: all)"),
-                gr.Slider(0.05, 1, 1, step=0.05, label="Among this probability together"),
-                gr.Slider(1, 2, 1, step=0.05, label="Penalty for repeating"),
-                gr.Number(0, label="Seed: the same one, the same text", precision=0, minimum=0),
-            ]
+        settings = _controls()
 
     running: dict[str, Generation] = {}  # by visitor
 
@@ -87,6 +79,19 @@ def build(context: Context) -> Watched:
         return [choice(names, chosen), gr.Tab(visible=bool(names))]
 
     return Watched([model, tab], lambda held, chosen, _: update(held, chosen))
+
+
+def _controls() -> list[Any]:
+    """What `_settings` takes, in its order."""
+    with gr.Accordion("How it chooses words", open=False):
+        return [
+            gr.Slider(1, 1024, 200, step=1, label="Longest, in tokens"),
+            gr.Slider(0, 2, 0.8, step=0.05, label="Temperature (0: the likeliest each time)"),
+            gr.Slider(0, 200, 0, step=1, label="Among so many tokens (0: all)"),
+            gr.Slider(0.05, 1, 1, step=0.05, label="Among this probability together"),
+            gr.Slider(1, 2, 1, step=0.05, label="Penalty for repeating"),
+            gr.Number(0, label="Seed: the same one, the same text", precision=0, minimum=0),
+        ]
 
 
 def _settings(

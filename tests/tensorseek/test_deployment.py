@@ -62,6 +62,17 @@ def test_an_image_runs_as_no_root_and_says_how_it_is(path: Path) -> None:
         assert re.search(r":v?\d+\.\d+", base), f"{base} is not pinned"
 
 
+def test_an_image_copies_what_is_there_and_its_installation_can_be_run_without_an_engine() -> None:
+    from benchmarks import image_install
+
+    stages = image_install.read(image_install.DOCKERFILE.read_text())
+    assert set(image_install.IMAGES) <= set(stages)
+    for stage in stages.values():
+        for step, rest in stage.steps:
+            if step == "COPY" and not rest.startswith("--from="):
+                assert all((ROOT / name).exists() for name in rest.split()[:-1])
+
+
 def test_compose_fits_its_schema() -> None:
     command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run(

@@ -185,3 +185,12 @@ def test_a_tutorial_is_short_and_begins_with_what_it_is_for(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= MOST_LINES
     assert lines[0].startswith("# ")
+
+
+def test_what_the_product_tutorial_has_a_person_press_is_on_the_page() -> None:
+    demo = DOCS.parent / "tensorseek" / "demo"
+    page = "".join(path.read_text() for path in demo.glob("*.py"))
+    names = re.findall(r"\*\*(.+?)\*\*", (DOCS / "tutorial-product.md").read_text())
+    assert names
+    for name in set(names) - {"Use via API"}:  # Gradio's own, at the foot
+        assert f'"{name}"' in page, name

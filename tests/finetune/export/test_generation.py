@@ -262,7 +262,6 @@ def test_the_command_writes_as_the_runner(
     refused = CliRunner().invoke(edge.app, ["run", classifier, "a film", "--top-k", "4"])
     assert refused.exit_code == 2
     assert "tiny writes no text: leave out --top-k" in refused.output
-    assert CliRunner().invoke(edge.app, ["serve", path]).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import yaml
 
 from bundle import integrity
 from bundle.repository import ModelRepository
-from finetune import trainer
 from finetune.data import jsonl
 from finetune.errors import LeaseHeld, RefreshError
 from finetune.progress import Silent
@@ -112,26 +110,6 @@ def test_other_labels_are_another_model(recipe: Recipe, models: Path) -> None:
     data = recipe.data.model_copy(update={"labels": ("bad", "good")})
     with pytest.raises(RefreshError, match=r"data\.labels"):
         refresh(recipe.model_copy(update={"data": data}), models)
-
-
-def test_it_starts_from_the_champion_where_the_recipe_says(
-    recipe: Recipe, models: Path, champion: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert recipe.refresh is not None
-    wish = recipe.refresh.model_copy(update={"start": "champion"})
-    recipe = recipe.model_copy(update={"refresh": wish})
-    arrive(recipe, "monday.jsonl", champion.rows)
-    started: list[Path] = []
-
-    def observed(*arguments: Any, start: Path, **named: Any) -> Any:
-        started.append(start)
-        return train(*arguments, start=start, **named)
-
-    train: Callable[..., Any] = trainer.train
-    monkeypatch.setattr(trainer, "train", observed)
-    report = refresh(recipe, models)
-    assert report.verdict == "published"
-    assert started == [models / "tiny" / "1" / "variables" / "variables"]
 
 
 # Imports everything once, then forks a refresh for each point, which dies there by SIGKILL, from

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bundle.repository import ModelRepository
-from finetune import pipeline
+from finetune import pipeline, trainer
 from finetune.errors import RecipeError
 from finetune.progress import Silent
 from finetune.recipe import Recipe
@@ -113,11 +113,22 @@ def write(path: Path, texts: list[str]) -> None:
     path.write_text("".join(f"{json.dumps({'text': text})}\n" for text in texts))
 
 
-def test_what_thinks_the_test_split_likelier_is_published(recipe: Recipe, tmp_path: Path) -> None:
+def test_what_thinks_the_test_split_likelier_is_published(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = tmp_path / "models"
     pipeline.run(recipe, models=models, runs=tmp_path / "runs", progress=Silent())
     write(tmp_path / "new" / "monday.jsonl", [ordered(10 * place + 1) for place in range(60)])
+    started: list[Path] = []  # the recipe says: from the champion's weights
+
+    def observed(*arguments: Any, start: Path, **named: Any) -> Any:
+        started.append(start)
+        return train(*arguments, start=start, **named)
+
+    train = trainer.train
+    monkeypatch.setattr(trainer, "train", observed)
     report = job.run(recipe, models=models, progress=Silent())
+    assert started == [models / "writer" / "1" / "variables" / "variables"]
     assert (report.verdict, report.version, report.holdout) == ("published", 2, None)
     assert report.likelihood is not None
     assert report.new_likelihood is not None

@@ -3,7 +3,10 @@ fails, or answers otherwise, is withdrawn and stays so, and a trial that is cut 
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +29,7 @@ from serving.backend.manager import Pace
 from serving.backend.server import Backend
 from serving.backend.source import RepositorySource
 from serving.client import Client
+from serving.errors import ServingError
 from tensorseek import stack
 from tensorseek.canary import record, trial
 from tensorseek.canary.record import Trial
@@ -152,6 +156,7 @@ def case(
     def make(publish: Callable[..., Any] = publish_tiny, seed: int = 0, **limits: Any) -> Case:
         name = request.node.name.removeprefix("test_").replace("_", "-")[:40].rstrip("-")
         publish_tiny(served.models, name)
+        wait_served(served, name)
         staged = publish(tmp_path / "staged", name, seed)
         repository = ModelRepository(served.models)
         with repository.staging() as folder:
@@ -168,6 +173,19 @@ def case(
         return Case(served, name, recipe, Asking(served, name))
 
     return make
+
+
+def wait_served(served: Served, name: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    with Client(served.address) as client:
+        while True:
+            try:
+                client.predict(name, [LONG])
+            except ServingError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                return
 
 
 def published(name: str) -> Report:
@@ -301,3 +319,26 @@ def test_a_choice_of_somebody_elses_is_not_overwritten(case: Callable[..., Case]
     found.served.config.write_text(yaml.safe_dump(content))
     with pytest.raises(CanaryError, match=r"says which version its calls get"):
         found.go_on()
+
+
+def test_the_command_says_how_a_trial_stands(case: Callable[..., Case], tmp_path: Path) -> None:
+    """Exit code 75 while it runs, told to whoever wants to know, and kept in the history."""
+    found = case(wait_s=0.01)
+    (tmp_path / "recipe.yaml").write_text(found.recipe.to_yaml())
+    models = ["--models", str(found.served.models)]
+    done = tensorseek(
+        *["refresh", str(tmp_path / "recipe.yaml"), *models, "--runs", str(tmp_path)],
+        *["--notify", f"tee {tmp_path / 'told.json'}"],
+    )
+    assert (done.returncode, done.stderr.count("Traceback")) == (75, 0)
+    assert f"{found.model}: version 2 is still on trial; version 1 stays" in done.stdout
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["trial"]["verdict"], told["trial"]["champion"]) == ("running", 1)
+    assert "on trial" in tensorseek("models", "history", found.model, *models).stdout
+    ended = tensorseek("models", "withdraw", found.model, *models)
+    assert ended.stdout == f"{found.model}: serves version 1\n"
+
+
+def tensorseek(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tensorseek.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
