@@ -308,8 +308,6 @@ def _misfits(recipe: Recipe) -> Iterator[str]:
         yield "base_model: give either base_model, or scratch for random weights"
     if recipe.scratch is not None and recipe.lora is not None:
         yield "lora: random weights are worth no adapter; remove it, or name a base_model"
-    if recipe.task == "image-classification" and recipe.refresh and recipe.refresh.logs:
-        yield "refresh.logs: only texts are learnt from request logs; put pictures into a folder"
     if recipe.scratch is not None and recipe.refresh and recipe.refresh.start == "champion":
         yield "refresh.start: from scratch the tokenizer is learnt anew each time; use base"
     if recipe.scratch is not None and recipe.head.alone:

@@ -27,7 +27,7 @@ class Item:
 
     key: str
     label: int  # index in the recipe's labels
-    content: str | Picture  # of a language model's: a line of JSON
+    content: str | Picture | bytes  # of a language model's: a line of JSON; a logged picture
 
     def is_kept(self, share: float) -> bool:
         """Whether it is one of the share that is kept from training: always the same ones."""
@@ -68,6 +68,11 @@ def of_text(text: str, label: int) -> Item:
     return Item(split.normalized(text), label, text)
 
 
+def of_picture(encoded: bytes, label: int) -> Item:
+    """An encoded picture with its label."""
+    return Item(hashlib.sha256(encoded).hexdigest(), label, encoded)
+
+
 def names(recipe: Recipe) -> tuple[str, ...]:
     """Of the labels, by index; a language model's texts are all of one."""
     return recipe.data.labels or ("text",)
@@ -92,7 +97,7 @@ def write(path: Path, items: Sequence[Item], recipe: Recipe) -> None:
         return
     labels = recipe.data.labels
     if recipe.task == "text-generation":
-        path.write_text("".join(f"{item.content}\n" for item in items), encoding="utf-8")
+        path.write_text("".join(f"{item.content!s}\n" for item in items), encoding="utf-8")
         return
     if recipe.task != "image-classification":
         jsonl.write(path, ((str(item.content), labels[item.label]) for item in items))
@@ -100,8 +105,11 @@ def write(path: Path, items: Sequence[Item], recipe: Recipe) -> None:
     for name in labels:
         (path / name).mkdir(parents=True)
     for item in items:
+        target = path / labels[item.label] / item.key
         if isinstance(item.content, Picture):
-            _place_picture(item.content, path / labels[item.label] / item.key)
+            _place_picture(item.content, target)
+        elif isinstance(item.content, bytes):
+            target.write_bytes(item.content)
 
 
 def _place_picture(picture: Picture, target: Path) -> None:

@@ -1,12 +1,14 @@
 """The gateway's request log, read back as data once a person has added labels.
 
     {"model": "movie-sentiment", "input": "a fine film", "labels": […], …, "label": "positive"}
+    {"model": "clothing", "input_base64": "/9j/4AAQ…", "labels": […], …, "label": "shirt"}
 
 A line without `label` is not data yet; a line of another model, or without the payload, is none.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import InputError
+from finetune.data import images
 from finetune.data import labels as label_names
 from finetune.errors import DataError
 from finetune.recipe import Recipe
 from finetune.refresh import items
 from finetune.refresh.items import Item
 
-_MOST_BYTES = 1 << 20  # of a line
+_MOST_BYTES = 8 << 20  # of a line: a picture of as many bytes as a gateway takes, in base64
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Read:
 
 
 def read(path: Path, recipe: Recipe, check: Callable[[str], None] | None = None) -> Read:
-    """The labelled texts that a log of requests holds.
+    """The labelled texts or pictures that a log of requests holds.
 
     Raises:
         DataError: names the file, the line and the reason.
@@ -46,18 +49,15 @@ def read(path: Path, recipe: Recipe, check: Callable[[str], None] | None = None)
                     break
                 try:
                     row = _row(line)
-                    text = _text(row, recipe.name)
-                    if text is None:
+                    content = _content(row, recipe)
+                    if content is None:
                         continue
                     if "label" not in row:
                         unlabelled += 1
                         continue
-                    if check is not None:
-                        check(text)
-                    found.append(
-                        items.of_text(text, label_names.index(row["label"], recipe.data.labels))
-                    )
-                except (ValueError, InputError) as error:
+                    label = label_names.index(row["label"], recipe.data.labels)
+                    found.append(_item(content, label, check))
+                except (ValueError, InputError, DataError) as error:
                     raise DataError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}. Make it readable.") from error
@@ -76,8 +76,21 @@ def _row(line: bytes) -> dict[str, Any]:
     return row
 
 
-def _text(row: dict[str, Any], model: str) -> str | None:
-    text = row.get("input")
-    if row.get("model") != model or not isinstance(text, str) or not text.strip():
+def _content(row: dict[str, Any], recipe: Recipe) -> str | bytes | None:
+    """What was asked of this model; None if the line does not tell."""
+    if row.get("model") != recipe.name:
         return None
-    return text
+    if recipe.task == "image-classification":
+        encoded = row.get("input_base64")
+        return base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else None
+    text = row.get("input")
+    return text if isinstance(text, str) and text.strip() else None
+
+
+def _item(content: str | bytes, label: int, check: Callable[[str], None] | None) -> Item:
+    if isinstance(content, bytes):
+        images.measure(content, "input_base64")
+        return items.of_picture(content, label)
+    if check is not None:
+        check(content)
+    return items.of_text(content, label)

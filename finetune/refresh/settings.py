@@ -56,7 +56,7 @@ class Refresh(Section):
     """How a model is trained again on a schedule; see `finetune.refresh`."""
 
     data: Path | None = None  # a folder where new data arrive, in any format of `data.train`
-    logs: Path | None = None  # of the gateway's request logs of texts, with labels added
+    logs: Path | None = None  # of the gateway's request logs, with labels added
     start: Literal["base", "champion"] = "base"  # what the challenger is trained from
     test_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2  # of new examples, kept from training
     checks: Checks = Checks()
