@@ -157,11 +157,21 @@ def _tensor(value: Any, dtype: np.dtype[Any], field: str) -> Array:
         raise InvalidArgument(field, f"has {found.ndim} dimensions, the limit is {MAX_RANK}")
     if found.size == 0:
         return found.astype(dtype)
+    if dtype == np.uint64 and found.dtype.kind == "f":
+        found = _whole(value, found)
     if found.dtype.kind not in {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]:
         raise InvalidArgument(
             field, f"JSON Value: {shown(value)} is not of expected type: {dtype.name}"
         )
     return cast(found, dtype, field)
+
+
+def _whole(value: Any, found: Array) -> Array:
+    """NumPy makes floats of whole numbers if some alone are above int64's range."""
+    numbers = np.array(value, object).flat
+    if all(type(each) is int and 0 <= each < 1 << 64 for each in numbers):
+        return np.array(value, np.uint64)
+    return found
 
 
 def cast(found: Array, dtype: np.dtype[Any], field: str) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -46,6 +46,7 @@ shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=3)
 @given(
     st.sampled_from(NUMBERS + MORE).flatmap(lambda dtype: hnp.arrays(dtype, shapes)), st.booleans()
 )
+@example(np.array([1 << 63, 0], np.uint64), False)
 def test_what_is_answered_can_be_asked_and_is_the_same(array: Any, by_row: bool) -> None:
     by_row = by_row and array.ndim > 0
     body = json.loads(json_answers.predictions({"x": array}, by_row=by_row))

@@ -313,7 +313,7 @@ def test_runs_that_go_on_at_once_share_out_the_cores(
     assert found == threads
 
 
-def test_twenty_loads_take_no_more_memory_than_two(config: BackendConfig, tmp_path: Path) -> None:
+def test_thirty_loads_take_no_more_memory_than_ten(config: BackendConfig, tmp_path: Path) -> None:
     """The memory of a version is there for the next one: none is left over."""
     import tensorflow as tf
 
@@ -337,10 +337,10 @@ def test_twenty_loads_take_no_more_memory_than_two(config: BackendConfig, tmp_pa
     size_bytes = 4 << 20
     gc.collect()
     gc.freeze()  # the tests' own objects, which would cost most of the time
-    first = max(cycle() for _ in range(2))
+    first = max(cycle() for _ in range(10))  # until what others left behind is filled up
     last = [cycle() for _ in range(20)][-1]
     gc.unfreeze()
-    assert last < first + 8 * size_bytes  # 18 left over would be 18 times as much
+    assert last < first + 10 * size_bytes  # half of what twenty left over would take
 
 
 @pytest.fixture
