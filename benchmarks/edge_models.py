@@ -39,6 +39,12 @@ def clothing() -> Found:
     return _published(_REAL, "clothing", lambda: real_run.run("clothing", real_data.clothing))
 
 
+def deepseek_v3_tiny() -> Found:
+    """The language model of Shakespeare's plays."""
+    name = "deepseek-v3-tiny"
+    return _published(_REAL, name, lambda: real_run.run(name, real_data.tinyshakespeare))
+
+
 def _published(root: Path, name: str, train: Callable[[], object]) -> Found:
     repository = ModelRepository(root)
     if not repository.versions(name):

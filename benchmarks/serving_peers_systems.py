@@ -48,8 +48,8 @@ class Peer:
     scores: Callable[[Any], Sequence[float]]
     max_batch: int
     wait_ms: float
-    threads: int = 2
-    workers: int = 1
+    threads: int = 1
+    workers: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -120,7 +120,7 @@ LITSERVE = Peer(
     path="/predict",
     body=lambda text: {"text": text},
     scores=lambda answer: answer["scores"],
-    max_batch=32,
+    max_batch=8,
     wait_ms=5,
 )
 BENTOML = Peer(
@@ -133,7 +133,7 @@ BENTOML = Peer(
     path="/classify",
     body=lambda text: {"texts": [text]},
     scores=lambda answer: answer[0],
-    max_batch=32,
+    max_batch=8,
     wait_ms=2000,
     environment={
         "BENTOML_DO_NOT_TRACK": "True",
@@ -149,7 +149,7 @@ TRITON = Peer(
         "inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]
     },
     scores=lambda answer: answer["outputs"][0]["data"],
-    max_batch=32,
+    max_batch=8,
     wait_ms=2,
     # Its server is linked with the interpreter's own library, wherever that is.
     environment={"LD_LIBRARY_PATH": str(Path(sys.base_prefix, "lib"))},

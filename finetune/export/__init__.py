@@ -18,15 +18,18 @@ search            static int8 that keeps its accuracy: which step, which islands
   calibration       real training examples
   ranges            the numbers that flow
   clipping          feed-forward outliers cut off
+  fitting           how far each tensor's int8 should reach
   migration         outlier channels moved into weights
   retraining        weights trained for int8's rounding
   int8_scales       which int8 stands for which number
+  int8_kernels      which ops compute in int8, and since which version
   static_int8       the file, rewritten
 tflite_file       a file taken apart and put together
 flatbuffer        what really is in a file: dtypes, ops, versions; is its profile's name true
 gate              float against quantized: publish or refuse
 language_bundle   what the zip of a language model holds
 language_gate     its gate
+language_search   its static int8, likewise searched
 converted         a model that its gate let pass
 
 onnx          the model for onnxruntime

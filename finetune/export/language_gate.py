@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from bundle.postprocess import real
@@ -34,6 +34,7 @@ Logits = NDArray[np.float32]
 Cache = NDArray[Any]  # float32, or what a strict int8 model remembers
 
 _RUNS, _WARM_UP = 30, 5
+_PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,17 @@ class Verdict:
 
 
 class Quantized:
-    """A TFLite file of `decoder.Writer` in the runtime that devices use."""
+    """A TFLite file of `decoder.Writer` in the runtime that devices use.
 
-    def __init__(self, model: bytes, buckets: tuple[int, ...]) -> None:
-        interpreter = Interpreter(model_content=model, num_threads=1)
+    Args:
+        delegated: with the CPU delegate; else in other kernels, which round otherwise.
+    """
+
+    def __init__(self, model: bytes, buckets: tuple[int, ...], *, delegated: bool = True) -> None:
+        kernels = OpResolverType.AUTO if delegated else _PLAIN
+        interpreter = Interpreter(
+            model_content=model, num_threads=1, experimental_op_resolver_type=kernels
+        )
         self._prefill = {
             tokens: interpreter.get_signature_runner(f"prefill_{tokens}") for tokens in buckets
         }

@@ -160,7 +160,7 @@ def _show_edge(made: Answer) -> None:
         settings = "".join(f", {name} {value:g}" for name, value in attempt["settings"].items())
         typer.echo(
             f"  {'took' if attempt['passed'] else 'tried'} {attempt['step']}{settings}: on dev, "
-            f"drop {attempt['drop']:.4f}, agreement {attempt['agreement']:.4f}, "
+            f"{loss} {attempt['drop']:.4f}, agreement {attempt['agreement']:.4f}, "
             f"error {attempt['error']:.4f}"
         )
     if made["islands"]:

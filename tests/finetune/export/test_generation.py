@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 from bundle import archive, golden, manifest
 from bundle.errors import InputError, ManifestError
 from bundle.manifest import Generation
+from bundle.preprocess import TextPreprocessor
 from bundle.repository import ModelRepository
+from edge import package
 from edge.local import LocalServer
 from edge.runner import EdgeRunner
 from finetune import pipeline
@@ -30,6 +32,7 @@ from finetune.errors import ExportError, GateRefused, ModelError
 from finetune.export import candidate as candidates
 from finetune.export import edge_bundle, flatbuffer, generation, language_bundle, warmup
 from finetune.export.candidate import Candidate
+from finetune.export.language_gate import Quantized
 from finetune.progress import Silent
 from finetune.recipe import Recipe
 from tensorseek.commands import edge
@@ -458,3 +461,17 @@ def test_a_reader_written_from_the_page_writes_as_ours(
                 written.append(int(told["logits"].argmax()))
         ours = "".join(runner.generate(PROMPT, max_new_tokens=4))
         assert tokenizer.decode([*ids, *written[:4]]) == PROMPT + ours
+
+
+@pytest.mark.parametrize("profile", ["dynamic_int8", "full_int8"])
+def test_other_kernels_change_the_golden_answers_by_half_of_what_is_allowed(
+    strict: EdgeRunner, runners: dict[str, EdgeRunner], profile: str
+) -> None:
+    """So that a device without LiteRT's delegate takes a right bundle."""
+    runner = strict if profile == "full_int8" else runners[profile]
+    opened = package.read(runner._path)
+    assert isinstance(opened.preprocessor, TextPreprocessor)
+    plain = Quantized(bytes(opened.model), opened.preprocessor.spec.buckets, delegated=False)
+    ids = opened.preprocessor.encode(list(opened.golden.texts))
+    changed = np.abs(np.stack([plain.last(each) for each in ids]) - opened.golden.logits)
+    assert 0 < changed.max() <= opened.golden.tolerance / 2
