@@ -4,7 +4,9 @@ command   make bench-serving-peers      (trains the quickstart's model unless it
                                         fetches PyTorch and the peers on its first run)
 machine   2 cores of an AMD EPYC with AVX-512, no GPU; callers and servers share them
 date      2026-11-25
-result    to be measured
+result    not yet on an idle machine. cpu_ratio_32 1.27: processor time of a call 11.6 ms ours, 14.7
+          Triton, 16.1 LitServe, 16.3 BentoML. Beside a whole CI run, whose share of the cores
+          changed from turn to turn, ratio_best_peer_32 was 0.95 and p99_ratio_best_peer_32 1.14
 
 The quickstart's MiniLM in float32 and the sentences of its test split, of 4 to 64 tokens, unsorted.
 Ours is `tensorseek serve backend` and `tensorseek serve gateway` with the settings they have by
@@ -17,9 +19,12 @@ while another is measured, and a drift of the machine meets all alike.
 
     ratio_best_peer_32      our calls a second over the best peer's, 32 callers
     p99_ratio_best_peer_32  99th percentile of our times over that peer's, 32 callers
+    cpu_ratio_32            the least processor time that a peer takes for a call over ours, of
+                            servers and callers; other work on the machine hardly changes it
     wrong                   answers that were not the trained model's label, of all systems
     refused                 calls that a system was too busy to answer; they count for nothing
-    <system>                by callers: calls a second, milliseconds; or why it is absent
+    <system>                by callers: calls a second, milliseconds, of processors too; or why it
+                            is absent
 """
 
 from __future__ import annotations
@@ -159,6 +164,8 @@ def _figures(times: Times) -> dict[str, Any]:
         figures["ratio_best_peer_32"] = round(rates[_OURS][_COMPARED] / rates[best][_COMPARED], 3)
         figures["p99_ratio_best_peer_32"] = round(p99[_OURS] / p99[best], 3)
         figures["best_peer"] = best
+        cpu_ms = {name: _cpu_ms(found[_COMPARED]) for name, found in times.items()}
+        figures["cpu_ratio_32"] = round(min(cpu_ms[name] for name in peers) / cpu_ms[_OURS], 3)
     figures["wrong"] = sum(each.wrong for found in times.values() for each in found.values())
     figures["refused"] = {
         name: sum(each.refused for each in found.values()) for name, found in times.items()
@@ -169,10 +176,15 @@ def _figures(times: Times) -> dict[str, Any]:
                 "calls_per_s": round(rates[name][n], 1),
                 "p50_ms": round(_percentile(each, 50), 1),
                 "p99_ms": round(_percentile(each, 99), 1),
+                "cpu_ms": round(_cpu_ms(each), 2),
             }
             for n, each in by_callers.items()
         }
     return figures
+
+
+def _cpu_ms(found: Measured) -> float:
+    return 1e3 * found.cpu_s / len(found.taken_s)
 
 
 def _percentile(found: Measured, share: int) -> float:

@@ -7,12 +7,15 @@ texts ─► caller 1 ─► ask ─► label, checked     one event loop, one c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,12 +35,14 @@ class Measured:
 
     Args:
         wall_s: how long they went on.
+        cpu_s: time of processors that servers and callers took meanwhile.
         taken_s: of each call that was answered.
         wrong: answers that were not the expected label.
         refused: calls that got none, as the server had too much to do.
     """
 
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     taken_s: list[float] = field(default_factory=list)
     wrong: int = 0
     refused: int = 0
@@ -45,6 +50,7 @@ class Measured:
     def add(self, other: Measured) -> None:
         """Takes in those of another round."""
         self.wall_s += other.wall_s
+        self.cpu_s += other.cpu_s
         self.taken_s += other.taken_s
         self.wrong += other.wrong
         self.refused += other.refused
@@ -58,7 +64,7 @@ async def load(ask: Ask, labels: Sequence[int], callers: int, seconds: float) ->
     """
     found = Measured()
     places = itertools.cycle(range(len(labels)))
-    began = time.perf_counter()
+    cpu_began, began = _cpu_s(), time.perf_counter()
 
     async def call() -> None:
         while time.perf_counter() - began < seconds:
@@ -73,7 +79,22 @@ async def load(ask: Ask, labels: Sequence[int], callers: int, seconds: float) ->
 
     await asyncio.gather(*(call() for _ in range(callers)))
     found.wall_s = time.perf_counter() - began
+    found.cpu_s = _cpu_s() - cpu_began
     return found
+
+
+def _cpu_s() -> float:
+    """What this process and all that it started have taken of the processors so far."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            words = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid], ticks[pid] = int(words[1]), int(words[11]) + int(words[12])
+    own = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= more
+    return sum(ticks[pid] for pid in own) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager
