@@ -2,9 +2,10 @@
 
 command   make bench-gateway-overhead
 machine   2 cores, no GPU; client, gateway and backend share them
-date      2026-11-25
-result    added_p50_ms 1.216, gateway_cpu_ms_per_request 1.09, text_added_p50_ms
-          1.933, text_cpu_ms_per_request 1.02, ready_s 0.565, rss_mb 89
+date      2026-11-25, on an idle machine whose own speed changes by a fifth
+result    added_p50_ms 0.609, gateway_cpu_ms_per_request 0.62, text_added_p50_ms 1.155,
+          text_cpu_ms_per_request 0.819, ready_s 0.762, rss_mb 111, while direct_p50_ms was 0.751;
+          an hour before, with direct_p50_ms 0.620: 0.543, 0.58, 0.956, 0.736, 0.66, 105
 
 Rounds of direct, passed-through and text calls alternate, so that a drift of the machine meets all
 three alike. `direct` and `passed` send the same bytes; `text` also tokenizes, in the gateway.

@@ -48,8 +48,8 @@ class Peer:
     scores: Callable[[Any], Sequence[float]]
     max_batch: int
     wait_ms: float
-    threads: int = 1
-    workers: int = 2
+    threads: int = 2
+    workers: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -133,8 +133,10 @@ BENTOML = Peer(
     path="/classify",
     body=lambda text: {"texts": [text]},
     scores=lambda answer: answer[0],
-    max_batch=8,
-    wait_ms=2000,
+    max_batch=16,
+    wait_ms=60_000,
+    threads=1,
+    workers=2,
     environment={
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(FOLDER.absolute() / "bentoml"),

@@ -19,5 +19,5 @@ import os
 # for here, as gRPC reads this once, when it is imported.
 os.environ.setdefault(
     "GRPC_EXPERIMENTS",
-    ",".join(f"-event_engine_{part}" for part in ("client", "listener", "callback_cq", "dns")),
+    ",".join(f"-event_engine_{part}" for part in ("client", "listener", "callback_cq")),
 )

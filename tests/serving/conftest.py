@@ -109,7 +109,9 @@ class TinyServing:
         inputs = {key: tensors.decode_tfs(value) for key, value in request.inputs.items()}
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         self.shapes.append(ids.shape)
-        if ids.max() >= VOCABULARY:
+        if ids.dtype != np.int32 or ids.ndim != 2 or ids.shape != mask.shape:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "input_ids must be int32 [B, T]")
+        if ((ids < 0) | (ids >= VOCABULARY)).any():
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "ids are not in [0, 32)\n\t{{node 7}}")
         logits = (weights(version)[ids] * mask[:, :, None]).sum(1)
         outputs = self.outputs or {"logits": tensors.encode_tfs(logits.astype(np.float32))}

@@ -100,6 +100,7 @@ def test_any_tensor_gets_a_named_status(channel: grpc.Channel) -> None:
         shape=st.lists(st.sampled_from([-1, 0, 1, 2, 3, 1 << 20, 1 << 62]), max_size=9),
         data=st.binary(max_size=16),
     )
+    @example(dtype=7, shape=[0, 0], data=b"")
     def check(dtype: int, shape: list[int], data: bytes) -> None:
         asked = tensors_request()
         tensor = asked.inputs[0].tensors.tensors["input_ids"]
