@@ -255,6 +255,7 @@ def test_everybody_can_use_it(page: Any, tab: str) -> None:
 
     go_to(page, tab)
     page.wait_for_function("() => document.querySelector('.tab-container[aria-hidden]')?.inert")
+    page.wait_for_function("() => document.title")  # was empty once, on a busy machine
     found = Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in {"serious", "critical"}]
     assert serious == [], [(each["id"], each["nodes"][0]["html"]) for each in serious]
