@@ -143,17 +143,17 @@ class Predictor:
             return await self._image_jobs(preprocessor, raw)
         texts = {place: value for place, value in raw.items() if isinstance(value, str)}
         if len(texts) == len(raw) and sum(map(len, texts.values())) <= INLINE_CHARACTERS:
-            return self._jobs(preprocessor, raw)
-        return await asyncio.to_thread(self._jobs, preprocessor, raw)
+            return self._text_jobs(preprocessor, raw), {}
+        return await asyncio.to_thread(self._text_jobs, preprocessor, raw), {}
 
-    def _jobs(self, preprocessor: TextPreprocessor, raw: Mapping[int, Raw]) -> _Prepared:
-        """Calls to the backend, each of one shape, and the inputs that turned out damaged."""
+    def _text_jobs(self, preprocessor: TextPreprocessor, raw: Mapping[int, Raw]) -> list[_Job]:
+        """Calls to the backend, each of one shape."""
         texts = [str(value) for value in raw.values()]
         ids = dict(zip(raw, preprocessor.encode(texts), strict=True)) if texts else {}
         by_bucket: dict[int, list[int]] = {}
         for place, tokens in ids.items():
             by_bucket.setdefault(preprocessor.bucket(len(tokens)), []).append(place)
-        jobs = [
+        return [
             _Job(
                 places=part,
                 tensors=preprocessor.pad([ids[place] for place in part], bucket),
@@ -162,11 +162,11 @@ class Predictor:
             for bucket, places in by_bucket.items()
             for part in self._parts(places)
         ]
-        return jobs, {}
 
     async def _image_jobs(
         self, preprocessor: ImagePreprocessor, raw: Mapping[int, Raw]
     ) -> _Prepared:
+        """The same of pictures, and those that turned out damaged."""
         loop = asyncio.get_running_loop()
         pixels: dict[int, Tensors] = {}
         damaged: dict[int, InvalidArgument] = {}
