@@ -46,8 +46,8 @@ class ImagePreprocessor:
             # A JPEG is decoded at the smallest of its scales that is still large enough.
             image.draft("RGB", (2 * width, 2 * height))
             try:
-                upright = ImageOps.exif_transpose(image)
-                resized = _rgb(upright).resize((width, height), Image.Resampling.BILINEAR)
+                ImageOps.exif_transpose(image, in_place=True)
+                resized = _rgb(image).resize((width, height), Image.Resampling.BILINEAR)
             except (OSError, ValueError, SyntaxError) as error:
                 raise InputError("image", f"is damaged: {error}; send the whole file") from error
             return np.asarray(resized, np.uint8)
@@ -83,9 +83,13 @@ class ImagePreprocessor:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent becomes white, as a page would show it."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        shown = image.convert("RGBA")
-        white = Image.new("RGBA", shown.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, shown).convert("RGB")
-    return image.convert("RGB")
+    """RGB; what is transparent becomes white, as a page would show it.
+
+    A copy of 50 megapixels takes 200 MB, so there are no more of them than needed.
+    """
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    shown = image if image.mode == "RGBA" else image.convert("RGBA")
+    opaque = Image.new("RGB", shown.size, "white")
+    opaque.paste(shown, mask=shown)
+    return opaque

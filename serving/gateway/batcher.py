@@ -162,11 +162,12 @@ class _Lane:
             self._overdue = loop.call_later(self._settings.max_delay_s, self._hurry)
         try:
             return await job.answer
-        finally:
+        except asyncio.CancelledError:
             if job.batch is None:
                 self._remove(caller, shape, job)
             elif all(other.answer.done() for other in job.batch.jobs):
-                job.batch.task.cancel()  # of no effect unless all were cancelled
+                job.batch.task.cancel()
+            raise
 
     def _ended(self) -> None:
         self._running -= 1

@@ -117,8 +117,9 @@ class Metrics:
     def batched(self, model: str, rows: int, waited_s: Sequence[float]) -> None:
         """Records one call to the backend, and how long each that is part of it waited."""
         self._rows.labels(model).observe(rows)
+        queue = self._queue.labels(model)
         for seconds in waited_s:
-            self._queue.labels(model).observe(seconds)
+            queue.observe(seconds)
 
     def answered(self, model: str, answer: Answer) -> None:
         """Records where the time of a prediction went, and what came out."""
