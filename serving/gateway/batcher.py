@@ -4,6 +4,9 @@
     caller B   ▪     ├─► a job of each       busy   it waits, and goes with others of its model,
     caller C   ▪ ▪   ┘   in turn                    version and shape as soon as a call ends
 
+A backend is busy with `busy_calls` at once; with one, if it answers within `short_s`: such a call
+costs more on its way than in the model, and rows of many callers in one more than pay for the wait.
+
 No timer ever holds up a call to a backend that has nothing to do. While it is busy, at most one
 call more is opened every `max_delay_s`: so a backlog waits here, where callers take turns, and not
 in the backend, where they would not.
@@ -14,6 +17,7 @@ Knows neither messages nor sockets: the backend is an `Execute`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,9 +27,10 @@ import numpy as np
 from serving.errors import BackendFault, InvalidArgument, LimitExceeded
 from serving.gateway.types import Deadline, Execute, ModelKey, Tensors
 
-Busy = Callable[[ModelKey], int]
+Ready = Callable[[ModelKey], int]
 Observe = Callable[[str, int, Sequence[float]], None]  # model, rows, seconds that each job waited
 
+_NEWEST = 1 / 8  # what the newest call weighs in how long they take
 _RETRY_S = 0.1  # by then some calls have most likely ended
 _Shape = tuple[tuple[str, str, tuple[int, ...]], ...]  # each tensor's name, dtype, size of a row
 
@@ -37,11 +42,15 @@ class Batching:
     Args:
         max_rows: of one merged call.
         max_delay_s: how long a call waits for a busy backend; 0 merges nothing.
+        busy_calls: so many at once keep one backend busy.
+        short_s: backends that answer faster are kept busy by one.
         max_queue: rows that may wait, over all models; more are refused.
     """
 
     max_rows: int = 32
     max_delay_s: float = 0.02
+    busy_calls: int = 1
+    short_s: float = 0.004
     max_queue: int = 8192
 
 
@@ -72,13 +81,15 @@ class Batcher:
     examples: one of as many rows as were merged is taken apart, another is given to all.
 
     Args:
-        busy: how many calls at once keep the backends of a version busy.
+        ready: how many backends can be asked for a version.
         observe: hears of each call.
     """
 
-    def __init__(self, execute: Execute, busy: Busy, settings: Batching, observe: Observe) -> None:
+    def __init__(
+        self, execute: Execute, ready: Ready, settings: Batching, observe: Observe
+    ) -> None:
         self._execute = execute
-        self._busy = busy
+        self._ready = ready
         self._settings = settings
         self._observe = observe
         self._lanes: dict[ModelKey, _Lane] = {}
@@ -100,7 +111,7 @@ class Batcher:
         if lane is None:
             lane = self._lanes[key] = _Lane(key, self._execute, self._settings, self._observe)
         rows = len(next(iter(tensors.values())))
-        lane.room = self._busy(key)
+        lane.backends = self._ready(key)
         if lane.idle or not self._settings.max_delay_s:
             return await lane.run(tensors, rows, deadline)
         if self.waiting + rows > self._settings.max_queue:
@@ -127,22 +138,24 @@ class _Lane:
         self._settings = settings
         self._observe = observe
         self._running = 0
-        self.room = 1  # calls at once that keep the backends busy
+        self._took_s = settings.short_s  # as a rule, lately
+        self.backends = 1  # that can be asked
         self._overdue: asyncio.TimerHandle | None = None
         # Whose turn it is comes first; of each caller the oldest job of a shape does.
         self._callers: OrderedDict[str, dict[_Shape, OrderedDict[_Job, None]]] = OrderedDict()
 
     @property
     def idle(self) -> bool:
-        """Whether one more call finds the backend with nothing to do."""
-        return self._running < self.room
+        """Whether one more call finds a backend with nothing to do."""
+        short = self._took_s < self._settings.short_s
+        return self._running < self.backends * (1 if short else self._settings.busy_calls)
 
     async def run(self, tensors: Tensors, rows: int, deadline: Deadline) -> Tensors:
         """Asks at once."""
         self._running += 1
         self._observe(self._key.name, rows, ())
         try:
-            return await self._execute(self._key, tensors, deadline)
+            return await self._timed(tensors, deadline)
         finally:
             self._ended()
 
@@ -245,13 +258,19 @@ class _Lane:
 
     async def _ask(self, jobs: Sequence[_Job]) -> Sequence[Tensors]:
         if len(jobs) == 1:
-            return [await self._execute(self._key, jobs[0].tensors, jobs[0].deadline)]
+            return [await self._timed(jobs[0].tensors, jobs[0].deadline)]
         merged = {
             name: np.concatenate([job.tensors[name] for job in jobs]) for name in jobs[0].tensors
         }
         latest = max((job.deadline for job in jobs), key=lambda deadline: deadline.at_s)
-        outputs = await self._execute(self._key, merged, latest)
+        outputs = await self._timed(merged, latest)
         return _split(outputs, [job.rows for job in jobs])
+
+    async def _timed(self, tensors: Tensors, deadline: Deadline) -> Tensors:
+        began_s = time.perf_counter()
+        outputs = await self._execute(self._key, tensors, deadline)
+        self._took_s += _NEWEST * (time.perf_counter() - began_s - self._took_s)
+        return outputs
 
 
 def _split(outputs: Tensors, rows: Sequence[int]) -> Sequence[Tensors]:

@@ -89,7 +89,8 @@ class GatewayConfig(Section, frozen=True, kw_only=True):
         max_streams: health watchers, bulk and other open calls, beside those.
         max_batch: rows in one call to the backend.
         max_delay_ms: how long a call may wait for others while the backend is busy; 0: not at all.
-        busy_calls: so many calls at once keep one backend busy with one version.
+        busy_calls: so many calls at once keep one backend busy with one version, unless it answers
+            within milliseconds: then one does.
         max_queue: rows that may wait for others.
         max_new_tokens: of one generated text.
         max_cache_bytes: what a language model may remember of one text; it travels to the backend

@@ -102,14 +102,13 @@ class Pool:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    def busy(self, key: ModelKey) -> int:
-        """How many calls at once keep the backends of a version busy."""
+    def ready(self, key: ModelKey) -> int:
+        """How many backends can be asked for a version; at least the one that would be tried."""
         members = self._of(key.name)
         if len(members) == 1:
-            return self._config.busy_calls
+            return 1
         now_s = time.monotonic()
-        ready = sum(not any(member.rank(key, now_s)[:2]) for member in members)
-        return self._config.busy_calls * max(ready, 1)
+        return max(1, sum(not any(member.rank(key, now_s)[:2]) for member in members))
 
     @property
     def withheld(self) -> Mapping[ModelKey, str]:

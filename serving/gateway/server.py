@@ -159,9 +159,10 @@ class Gateway:
         batching = Batching(
             max_rows=config.max_batch,
             max_delay_s=config.max_delay_ms / 1e3,
+            busy_calls=config.busy_calls,
             max_queue=config.max_queue,
         )
-        batcher = Batcher(self._pool.execute, self._pool.busy, batching, self._metrics.batched)
+        batcher = Batcher(self._pool.execute, self._pool.ready, batching, self._metrics.batched)
         return service.Inference(
             self._catalog,
             Predictor(self._catalog, self._pool.execute, batcher.submit, config.max_batch),

@@ -267,7 +267,10 @@ def test_a_queue_that_is_full_refuses_at_once_with_a_hint() -> None:
     run(work, Batching(max_rows=4, max_delay_s=60, max_queue=4))
 
 
-def test_it_stays_busy_with_as_many_calls_as_it_is_told() -> None:
+@pytest.mark.parametrize(("backends", "busy_calls"), [(3, 1), (1, 3)])
+def test_every_backend_is_busy_with_as_many_calls_as_it_is_told(
+    backends: int, busy_calls: int
+) -> None:
     async def work(backend: Backend, batcher: Batcher) -> None:
         tasks = [submit(batcher, row(value)) for value in range(1, 6)]
         await settle()
@@ -275,4 +278,24 @@ def test_it_stays_busy_with_as_many_calls_as_it_is_told() -> None:
         backend.gate.set()
         await asyncio.gather(*tasks)
 
-    run(work, busy=3)
+    run(work, Batching(busy_calls=busy_calls), backends)
+
+
+@pytest.mark.parametrize(("short_s", "at_once"), [(0.0, [[1], [2]]), (60.0, [[1]])])
+def test_a_backend_that_answers_at_once_is_busy_with_one_call(
+    short_s: float, at_once: list[list[int]]
+) -> None:
+    """Rows that wait for it go together: cheaper than a call of their own."""
+
+    async def work(backend: Backend, batcher: Batcher) -> None:
+        backend.gate.set()
+        await submit(batcher, row(0))  # how long it takes is known from here on
+        backend.gate.clear()
+        tasks = [submit(batcher, row(value)) for value in range(1, 5)]
+        await settle()
+        assert backend.calls == [[0], *at_once]
+        backend.gate.set()
+        await asyncio.gather(*tasks)
+        assert backend.calls[-1] == list(range(len(at_once) + 1, 5))
+
+    run(work, Batching(busy_calls=2, short_s=short_s))

@@ -65,8 +65,8 @@ async def ask(pool: Pool, key: ModelKey = KEY, timeout_s: float = 10) -> Any:
 
 
 async def connect(pool: Pool) -> None:
-    """Waits until both can be asked: two calls keep one busy."""
-    while pool.busy(ModelKey("tiny", 0)) < 4:  # noqa: ASYNC110  (nothing tells of it)
+    """Waits until both can be asked."""
+    while pool.ready(ModelKey("tiny", 0)) < 2:  # noqa: ASYNC110  (nothing tells of it)
         await asyncio.sleep(0.01)
 
 
