@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from bundle.manifest import TensorSpec
 
 
-@dataclass(frozen=True)
-class LabelScore:
+class LabelScore(NamedTuple):
     """One label and its probability in [0, 1]."""
 
     label: str
@@ -36,9 +35,11 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     Source:
         Goodfellow, Bengio, Courville: Deep Learning, section 4.1 (shift by the maximum).
     """
-    shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
-    exponent = np.exp(shifted)
-    return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True), np.float32)
+    shifted = logits.astype(np.float32)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    exponent = np.exp(shifted, out=shifted)
+    exponent /= exponent.sum(axis=-1, keepdims=True)
+    return exponent
 
 
 def rank_labels(logits: NDArray[np.floating], labels: Sequence[str]) -> list[list[LabelScore]]:
@@ -51,6 +52,6 @@ def rank_labels(logits: NDArray[np.floating], labels: Sequence[str]) -> list[lis
     scores = softmax(logits)
     order = np.argsort(-scores, axis=-1, kind="stable")
     return [
-        [LabelScore(labels[index], float(row[index])) for index in ranks]
-        for row, ranks in zip(scores, order, strict=True)
+        [LabelScore(labels[index], row[index]) for index in ranks]
+        for row, ranks in zip(scores.tolist(), order.tolist(), strict=True)
     ]

@@ -78,8 +78,6 @@ class TextPreprocessor:
         Returns:
             One int32 array [tokens] per text, in order.
         """
-        if len(texts) == 1:  # one text is quicker without the thread pool of a batch
-            return [np.asarray(self._tokenizer.encode(texts[0]).ids, np.int32)]
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
 

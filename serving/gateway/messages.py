@@ -90,27 +90,29 @@ def _read_tensors(named: inference_pb2.NamedTensors, field: str) -> Input:
 
 def write_answer(model: str, answer: Answer, total_s: float) -> inference_pb2.PredictResponse:
     """The response to a call that took `total_s` so far."""
-    return inference_pb2.PredictResponse(
-        model=model,
-        model_version=answer.version,
-        results=[_write_outcome(outcome) for outcome in answer.outcomes],
-        timings=inference_pb2.Timings(
-            preprocess_ms=answer.preprocess_s * 1e3,
-            backend_ms=answer.backend_s * 1e3,
-            total_ms=total_s * 1e3,
-        ),
-    )
+    response = inference_pb2.PredictResponse(model=model, model_version=answer.version)
+    for outcome in answer.outcomes:
+        _write_outcome(response.results.add(), outcome)
+    timings = response.timings
+    timings.preprocess_ms = answer.preprocess_s * 1e3
+    timings.backend_ms = answer.backend_s * 1e3
+    timings.total_ms = total_s * 1e3
+    return response
 
 
-def _write_outcome(outcome: Outcome) -> inference_pb2.Result:
+def _write_outcome(result: inference_pb2.Result, outcome: Outcome) -> None:
+    """Fills an empty result in place: a message that is handed to another's is copied."""
     if isinstance(outcome, InvalidArgument):
         code, _ = status_of(outcome)
-        error = inference_pb2.InputError(
-            code=code.value[0], field=outcome.field, message=outcome.problem
-        )
-        return inference_pb2.Result(error=error)
-    if isinstance(outcome, Mapping):
-        named = {name: tensors.encode(array, name) for name, array in outcome.items()}
-        return inference_pb2.Result(tensors=inference_pb2.NamedTensors(tensors=named))
-    scores = [inference_pb2.LabelScore(label=item.label, score=item.score) for item in outcome]
-    return inference_pb2.Result(labels=inference_pb2.Labels(labels=scores))
+        result.error.code = code.value[0]
+        result.error.field = outcome.field
+        result.error.message = outcome.problem
+    elif isinstance(outcome, Mapping):
+        result.tensors.SetInParent()
+        for name, array in outcome.items():
+            result.tensors.tensors[name].CopyFrom(tensors.encode(array, name))
+    else:
+        labels = result.labels
+        labels.SetInParent()
+        for label, score in outcome:
+            labels.labels.add(label=label, score=score)
