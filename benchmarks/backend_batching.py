@@ -2,9 +2,9 @@
 
 command   make bench-backend-batching
 machine   2 cores, no GPU; callers and both servers share them
-date      2026-11-25
-result    weights_ratio 3.04 (726 calls a second), arithmetic_ratio 1.13 (446); p99 with and without
-          89 and 362 ms, 148 and 181 ms; with other work on the machine
+date      2026-11-28
+result    weights_ratio 3.41 (884 calls a second), arithmetic_ratio 1.60 (575); p99 with and without
+          53 and 253 ms, 92 and 192 ms
 
 Rounds of the two servers alternate, so that a drift of the machine meets both alike.
 

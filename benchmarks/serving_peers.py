@@ -3,10 +3,10 @@
 command   make bench-serving-peers      (trains the quickstart's model unless it is there, and
                                         fetches PyTorch and the peers on its first run)
 machine   2 cores of an AMD EPYC with AVX-512, no GPU; callers and servers share them
-date      2026-11-25
-result    not yet on an idle machine. cpu_ratio_32 1.27: processor time of a call 11.6 ms ours, 14.7
-          Triton, 16.1 LitServe, 16.3 BentoML. Beside a whole CI run, whose share of the cores
-          changed from turn to turn, ratio_best_peer_32 was 0.95 and p99_ratio_best_peer_32 1.14
+date      2026-11-28, idle machine
+result    ratio_best_peer_32 1.71, p99_ratio_best_peer_32 0.76, cpu_ratio_32 1.74, wrong 0; calls a
+          second and p99 with 32 callers: ours 208 and 261 ms, LitServe 122 and 344, BentoML 119 and
+          574, Triton 94 and 486. Three days before: 1.49 and 0.83, the best of them Triton with 132
 
 The quickstart's MiniLM in float32 and the sentences of its test split, of 4 to 64 tokens, unsorted.
 Ours is `tensorseek serve backend` and `tensorseek serve gateway` with the settings they have by

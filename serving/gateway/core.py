@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import threading
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import grpc.aio
 
+_log = logging.getLogger(__name__)
 _THREADS, _STATISTICS = Path("/proc/self/task"), Path("/proc/stat")
 _LOOK_S = 1.0
 _WORTH = 0.25  # of a core's time: a move must win this much, since it costs the warm caches
@@ -49,7 +51,10 @@ class Core:
         self._place()
 
     async def follow(self) -> None:
-        """Looks every second whether another core is better, until cancelled."""
+        """Looks every second whether another core is better, until cancelled.
+
+        Ends when cores were taken from the process: the system then says where its threads are.
+        """
         while len(self._allowed) > 1:
             busy_s, own_s, at_s = _busy_s(), time.process_time(), time.monotonic()
             await asyncio.sleep(_LOOK_S)
@@ -60,7 +65,11 @@ class Core:
                 if core in self._allowed and core in busy_s
             }
             self.number = better(self.number, taken, (time.process_time() - own_s) / passed_s)
-            self._place()
+            try:
+                self._place()
+            except OSError as error:
+                _log.warning("threads are no longer kept on a core", extra={"reason": str(error)})
+                return
 
     def _place(self) -> None:
         """Puts its threads there; all others, which they started, wherever there is room."""
