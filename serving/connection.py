@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,22 @@ class Tls:
         except OSError as error:
             raise ConfigError(f"tls: {error.filename}: can't be read: {error.strerror}") from error
         return grpc.ssl_channel_credentials(ca, private_key, certificate)
+
+    def context(self) -> ssl.SSLContext:
+        """The same for HTTP.
+
+        Raises:
+            ConfigError: a file can't be used; names them.
+        """
+        files = (self.ca, self.certificate, self.private_key)
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.private_key)
+        except OSError as error:  # ssl's own errors are some too
+            named = ", ".join(str(path) for path in files if path)
+            raise ConfigError(f"tls: {named}: can't be used: {error}; give PEM files") from error
+        return context
 
 
 class Settings(TypedDict, total=False):

@@ -34,6 +34,20 @@ class Limits(Section):
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # of being worse, by a paired test
 
 
+class Tls(Section):
+    """PEM files for a gateway that encrypts, when the system's own authorities are not enough."""
+
+    ca: Path | None = None  # who signed its certificate
+    certificate: Path | None = None  # the trial's own, where the gateway asks for one
+    private_key: Path | None = None  # of `certificate`
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together; give both or none")
+        return self
+
+
 class Canary(Section):
     """A trial of the new version on a share of the gateway's calls, before it gets all of them."""
 
@@ -50,6 +64,7 @@ class Canary(Section):
     ] = ()  # addresses of every gateway's; by default the one on this machine
     address: str | None = None  # of gRPC, host:port; by default the one on this machine
     key: Path | None = None  # a file with the key of a gateway that wants one
+    tls: Tls = Tls()
 
 
 class Refresh(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from tensorseek.errors import CanaryError
 K = TypeVar("K")
 
 _TIMEOUT_S = 10
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # gateways need no proxy
 _METHODS = frozenset({"Predict", "PredictJson", "PredictStream", "Generate"})
 # Decided before a version has seen the call, or by who made it.
 _NOBODYS_FAULT = frozenset(
@@ -68,16 +68,19 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
         return low
 
 
-def read(addresses: Sequence[str], model: str) -> dict[int, Counts]:
+def read(
+    addresses: Sequence[str], model: str, tls: ssl.SSLContext | None = None
+) -> dict[int, Counts]:
     """Adds up what several gateways say of a model.
 
     Args:
         addresses: of their metrics, `http://127.0.0.1:9001/metrics`.
+        tls: for those that encrypt; by default what the system trusts.
 
     Raises:
         CanaryError: one of them does not answer, or not with metrics.
     """
-    return count(_texts(addresses), model)
+    return count(_texts(addresses, tls), model)
 
 
 def count(texts: Iterable[str], model: str) -> dict[int, Counts]:
@@ -110,11 +113,13 @@ def count(texts: Iterable[str], model: str) -> dict[int, Counts]:
     }
 
 
-def _texts(addresses: Sequence[str]) -> Iterator[str]:
+def _texts(addresses: Sequence[str], tls: ssl.SSLContext | None) -> Iterator[str]:
+    no_proxy = urllib.request.ProxyHandler({})  # gateways need none
+    opener = urllib.request.build_opener(no_proxy, urllib.request.HTTPSHandler(context=tls))
     for address in addresses:
         try:
             for each in machines(address):
-                with _DIRECT.open(each, timeout=_TIMEOUT_S) as answer:
+                with opener.open(each, timeout=_TIMEOUT_S) as answer:
                     yield answer.read().decode()
         except (OSError, ValueError) as error:  # urllib's errors are OSErrors
             raise CanaryError(

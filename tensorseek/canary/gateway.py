@@ -40,7 +40,8 @@ class Gateway:
         config = self._config()
         scheme = "https" if config.tls else "http"
         own = f"{scheme}://{_host(config)}:{config.http_port}/metrics"
-        return counts.read(self._settings.metrics or (own,), self._model)
+        addresses = self._settings.metrics or (own,)
+        return counts.read(addresses, self._model, self._tls.context())
 
     def client(self) -> Client:
         """A connection to it."""
@@ -48,7 +49,7 @@ class Gateway:
         return Client(
             self._settings.address or f"{_host(config)}:{config.port}",
             key=key.read_text().strip() if key else None,
-            tls=Tls() if config.tls else None,
+            tls=self._tls if config.tls else None,
         )
 
     def split(self, champion: int, version: int, share: float) -> None:
@@ -60,6 +61,11 @@ class Gateway:
     def split_no_more(self, champion: int, version: int) -> None:
         """Gives every call the version that the repository says."""
         self._choose(Choice(labels=self._choice(champion, version).labels))
+
+    @property
+    def _tls(self) -> Tls:
+        files = self._settings.tls
+        return Tls(ca=files.ca, certificate=files.certificate, private_key=files.private_key)
 
     def _choose(self, choice: Choice) -> None:
         config_file.choose(self._settings.gateway, self._model, choice)
