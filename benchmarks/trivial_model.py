@@ -18,6 +18,7 @@ from bundle.manifest import (
     TensorSpec,
     TextPreprocess,
 )
+from bundle.postprocess import LabelScore, rank_labels
 from bundle.preprocess import TextPreprocessor
 from bundle.repository import EXTRA, ModelRepository
 
@@ -53,9 +54,14 @@ def publish(root: Path, seed: int = 0) -> TextPreprocessor:
 
 
 def label(preprocessor: TextPreprocessor, text: str, seed: int = 0) -> str:
-    """What it must answer to a text, by NumPy."""
-    logits = _table(seed)[preprocessor.encode([text])[0]].sum(0)
-    return LABELS[int(logits.argmax())]
+    """The label it must answer to a text, by NumPy."""
+    return answer(preprocessor, text, seed).label
+
+
+def answer(preprocessor: TextPreprocessor, text: str, seed: int = 0) -> LabelScore:
+    """That label with its score."""
+    logits = _table(seed)[preprocessor.encode([text])[0]].sum(0, keepdims=True)
+    return rank_labels(logits, LABELS)[0][0]
 
 
 def _table(seed: int) -> NDArray[np.float32]:
