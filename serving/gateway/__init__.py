@@ -2,9 +2,9 @@
 
     caller ──► server ──► endpoint ──► service ──► predictor ──► batcher ─┐
                workers    access       bulk        catalog                ├─► pool ──► backend ──►
-               core       admission    messages    versions ◄── published ┘   trial   TensorFlow
-               health     http, json_api ──► service        ◄── models/               Serving
-               tls        passthrough ──────────────────────► (raw bytes) ──► pool
+               health     admission    messages    versions ◄── published ┘   trial   TensorFlow
+               tls        http, json_api ──► service        ◄── models/               Serving
+                          passthrough ──────────────────────► (raw bytes) ──► pool
 
 types      the words the modules share          config, config_file    its settings
 call       one call on its way                  metrics, request_log   what is left of it

@@ -140,7 +140,6 @@ async def _serve(
 ) -> None:
     # Imported here: in a supervisor it would only take memory, and would decide too early where
     # metrics are written.
-    from serving.gateway.core import Core  # noqa: PLC0415
     from serving.gateway.server import Gateway  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
@@ -150,11 +149,9 @@ async def _serve(
     parent = multiprocessing.parent_process()
     if worker and parent:
         loop.add_reader(parent.sentinel, asked_to_stop.set)
-    following = asyncio.create_task(Core(worker).follow())
     async with Gateway(config, source=source, worker=worker, metrics=metrics):
         gc.freeze()  # what is there now stays: nobody needs to look through it again
         await asked_to_stop.wait()
-        following.cancel()
         if worker and parent:
             loop.remove_reader(parent.sentinel)
 
