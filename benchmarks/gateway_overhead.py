@@ -3,11 +3,11 @@
 command   make bench-gateway-overhead
 machine   2 cores, no GPU; client, gateway and backend share them
 date      2026-11-28, idle machine
-result    the middle of three runs: added_p50_ms 0.477, gateway_cpu_ms_per_request 0.534,
-          text_added_p50_ms 0.818, text_cpu_ms_per_request 0.600, ready_s 0.609, rss_mb 113;
-          direct_p50_ms 0.715. The machine's own speed changes by a fifth: the CPU of a call passed
-          through was 0.509 in the fastest run, and a proxy of nothing but grpc.aio, on one core
-          too, took 0.39 to 0.41
+result    of two runs: added_p50_ms 0.598 and 0.591, gateway_cpu_ms_per_request 0.606 both times,
+          text_added_p50_ms 1.130 and 1.158, text_cpu_ms_per_request 0.658 and 0.642, ready_s 0.66
+          and 0.56, rss_mb 113; direct_p50_ms 0.73. Passing a call through costs a proxy of nothing
+          but grpc.aio 0.49 to 0.55 of these milliseconds. Kept on one core, event loop and gRPC's
+          threads take a tenth to a fifth less of the processor, and starve when others need it
 
 Rounds of direct, passed-through and text calls alternate, so that a drift of the machine meets all
 three alike. `direct` and `passed` send the same bytes; `text` also tokenizes, in the gateway.
