@@ -22,66 +22,45 @@ Their turns alternate, so that a drift of the machine meets both alike.
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import uvloop
 
-from benchmarks import serving_peers_load
+from benchmarks import serving_peers_load, soak_house
 from benchmarks.serving_peers_load import Measured
-from benchmarks.serving_peers_systems import FOLDER, SENTENCES
+from benchmarks.serving_peers_systems import LABELS, MODEL, MODELS, ours, sentences
 from tensorseek import stack
-from tensorseek.process import Child
 
-_MODEL, _LABELS = "movie-sentiment", ("negative", "positive")
-_MODELS = Path("models").absolute()
 _CALLERS, _ROUNDS, _ROUND_S, _WARM_UP_S = 32, 6, 5.0, 2.0
 
 
 def main() -> None:
     """Measures, and prints one JSON line."""
-    if not (FOLDER / SENTENCES).is_file():
-        command = [sys.executable, "-m", "benchmarks.serving_peers_model", str(FOLDER)]
-        subprocess.run(command, check=True)
+    texts, labels = sentences()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         addresses = {
-            "on": running.enter_context(_on(Path(folder, "on"))),
-            "off": running.enter_context(_off(Path(folder, "off"))),
+            "on": running.enter_context(ours()),
+            "off": running.enter_context(_off(Path(folder))),
         }
-        found = uvloop.run(_measure(addresses))
+        found = uvloop.run(_measure(addresses, texts, labels))
     print(json.dumps({"benchmark": "serving_batching", **_figures(found)}))
 
 
 @contextmanager
-def _on(logs: Path) -> Iterator[str]:
-    ports = stack.free_ports()
-    children = [
-        stack.backend(_MODELS, ports, logs),
-        stack.gateway(_MODELS, ports, logs, needs_model=True),
-    ]
-    with stack.running(children):
-        stack.wait_ready(children)
-        yield f"{stack.HOST}:{ports.gateway}"
-
-
-@contextmanager
-def _off(logs: Path) -> Iterator[str]:
-    ports = stack.free_ports()
-    logs.mkdir()
-    settings = logs / "gateway.yaml"
+def _off(folder: Path) -> Iterator[str]:
+    """The same, but nothing is merged; its configuration and log go into `folder`."""
+    ports, models = stack.free_ports(), MODELS.absolute()
+    config = folder / "gateway.yaml"
     address = f"{stack.HOST}:{ports.backend}"
-    settings.write_text(f"models: {_MODELS}\nbackend: {address}\nmax_delay_ms: 0\n")
-    command = ["serve", "gateway", "--config", str(settings)]
-    command += ["--port", str(ports.gateway), "--http-port", str(ports.http)]
-    url = f"http://{stack.HOST}:{ports.http}/readyz"
-    gateway = Child("gateway", command, lambda: stack.answers(url), logs)
-    flags = [f"--port={ports.backend}", f"--model_name={_MODEL}"]
-    flags += [f"--model_base_path={_MODELS / _MODEL}"]
+    config.write_text(f"models: {models}\nbackend: {address}\nmax_delay_ms: 0\n")
+    gateway = soak_house.gateway(config, ports)
+    flags = [f"--port={ports.backend}", f"--model_name={MODEL}"]
+    flags += [f"--model_base_path={models / MODEL}"]
     backend = subprocess.Popen(
         [sys.executable, "-m", "tensorseek.model_server", *flags], stderr=subprocess.DEVNULL
     )
@@ -94,39 +73,31 @@ def _off(logs: Path) -> Iterator[str]:
         backend.wait()
 
 
-async def _measure(addresses: dict[str, str]) -> dict[str, Measured]:
-    sentences = json.loads((FOLDER / SENTENCES).read_text())
-    texts = [each["text"] for each in sentences]
-    labels = [each["label"] for each in sentences]
+async def _measure(
+    addresses: Mapping[str, str], texts: Sequence[str], labels: Sequence[int]
+) -> dict[str, Measured]:
     found = {name: Measured() for name in addresses}
     for _ in range(_ROUNDS):
         for name, address in addresses.items():
-            async with serving_peers_load.gateway(address, _MODEL, texts, _LABELS) as ask:
+            async with serving_peers_load.gateway(address, MODEL, texts, LABELS) as ask:
                 await serving_peers_load.load(ask, labels, _CALLERS, _WARM_UP_S)
                 found[name].add(await serving_peers_load.load(ask, labels, _CALLERS, _ROUND_S))
     return found
 
 
-def _figures(found: dict[str, Measured]) -> dict[str, object]:
-    rates = {name: len(each.taken_s) / each.wall_s for name, each in found.items()}
-    p50, p99 = (
-        {
-            name: 1e3 * statistics.quantiles(each.taken_s, n=100)[share - 1]
-            for name, each in found.items()
-        }
-        for share in (50, 99)
-    )
+def _figures(found: Mapping[str, Measured]) -> dict[str, object]:
+    on, off = found["on"], found["off"]
     return {
-        "ratio": round(rates["on"] / rates["off"], 2),
-        "p99_ratio": round(p99["on"] / p99["off"], 2),
-        "wrong": sum(each.wrong for each in found.values()),
+        "ratio": round(on.calls_per_s / off.calls_per_s, 2),
+        "p99_ratio": round(on.percentile_ms(99) / off.percentile_ms(99), 2),
+        "wrong": on.wrong + off.wrong,
         **{
             name: {
-                "calls_per_s": round(rates[name], 1),
-                "p50_ms": round(p50[name], 1),
-                "p99_ms": round(p99[name], 1),
+                "calls_per_s": round(each.calls_per_s, 1),
+                "p50_ms": round(each.percentile_ms(50), 1),
+                "p99_ms": round(each.percentile_ms(99), 1),
             }
-            for name in found
+            for name, each in found.items()
         },
     }
 

@@ -32,13 +32,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import statistics
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -46,12 +43,20 @@ import uvloop
 
 from benchmarks import serving_peers_load
 from benchmarks.serving_peers_load import Ask, Measured
-from benchmarks.serving_peers_systems import FOLDER, PEERS, SENTENCES, Peer
+from benchmarks.serving_peers_systems import (
+    FOLDER,
+    LABELS,
+    MODEL,
+    PEERS,
+    Peer,
+    ours,
+    sentences,
+)
 from finetune.progress import Progress
 from tensorseek import stack
 from tensorseek.progress import TerminalProgress
 
-_OURS, _MODEL, _LABELS = "ours", "movie-sentiment", ("negative", "positive")
+_OURS = "ours"
 _CALLERS = (1, 8, 32, 64)
 _COMPARED = 32
 _ROUNDS, _ROUND_S, _WARM_UP_S = 3, 5.0, 2.0
@@ -64,15 +69,13 @@ Running = Callable[[Sequence[str]], AbstractAsyncContextManager[Ask]]  # texts â
 def main() -> None:
     """Measures, and prints one JSON line."""
     progress = TerminalProgress()
-    if not (FOLDER / SENTENCES).is_file():
-        command = [sys.executable, "-m", "benchmarks.serving_peers_model", str(FOLDER)]
-        subprocess.run(command, check=True)
+    texts, labels = sentences()
     absent: dict[str, Any] = {}
     systems: dict[str, Running] = {_OURS: _ours}
     for peer in PEERS:
         if _installed(peer, absent, progress):
             systems[peer.name] = functools.partial(_peer, peer)
-    times = uvloop.run(_measure(systems, absent, progress))
+    times = uvloop.run(_measure(systems, texts, labels, absent, progress))
     print(json.dumps({"benchmark": "serving_peers", **_figures(times), **absent}))
 
 
@@ -85,11 +88,12 @@ def _installed(peer: Peer, absent: dict[str, Any], progress: Progress) -> bool:
 
 
 async def _measure(
-    systems: Mapping[str, Running], absent: dict[str, Any], progress: Progress
+    systems: Mapping[str, Running],
+    texts: Sequence[str],
+    labels: Sequence[int],
+    absent: dict[str, Any],
+    progress: Progress,
 ) -> Times:
-    sentences = json.loads((FOLDER / SENTENCES).read_text())
-    texts = [each["text"] for each in sentences]
-    labels = [each["label"] for each in sentences]
     times: Times = {name: {callers: Measured() for callers in _CALLERS} for name in systems}
     with progress.counted("ask", _ROUNDS * len(systems)) as advance:
         for _ in range(_ROUNDS):
@@ -113,16 +117,8 @@ async def _turn(ask: Ask, labels: Sequence[int], times: Mapping[int, Measured]) 
 
 @asynccontextmanager
 async def _ours(texts: Sequence[str]) -> AsyncIterator[Ask]:
-    """Backend and gateway as the command line starts them."""
-    ports, models = stack.free_ports(), Path("models")
-    children = [
-        stack.backend(models, ports, FOLDER),
-        stack.gateway(models, ports, FOLDER, needs_model=True),
-    ]
-    with stack.running(children):
-        stack.wait_ready(children)
-        address = f"{stack.HOST}:{ports.gateway}"
-        async with serving_peers_load.gateway(address, _MODEL, texts, _LABELS) as ask:
+    with ours() as address:
+        async with serving_peers_load.gateway(address, MODEL, texts, LABELS) as ask:
             yield ask
 
 
@@ -153,10 +149,10 @@ async def _answers(ask: Ask, peer: Peer) -> None:
 
 def _figures(times: Times) -> dict[str, Any]:
     rates = {
-        name: {n: len(each.taken_s) / each.wall_s for n, each in by_callers.items()}
+        name: {n: each.calls_per_s for n, each in by_callers.items()}
         for name, by_callers in times.items()
     }
-    p99 = {name: _percentile(found[_COMPARED], 99) for name, found in times.items()}
+    p99 = {name: found[_COMPARED].percentile_ms(99) for name, found in times.items()}
     figures: dict[str, Any] = {}
     peers = [name for name in times if name != _OURS]
     if peers:
@@ -174,8 +170,8 @@ def _figures(times: Times) -> dict[str, Any]:
         figures[name] = {
             str(n): {
                 "calls_per_s": round(rates[name][n], 1),
-                "p50_ms": round(_percentile(each, 50), 1),
-                "p99_ms": round(_percentile(each, 99), 1),
+                "p50_ms": round(each.percentile_ms(50), 1),
+                "p99_ms": round(each.percentile_ms(99), 1),
                 "cpu_ms": round(_cpu_ms(each), 2),
             }
             for n, each in by_callers.items()
@@ -185,11 +181,6 @@ def _figures(times: Times) -> dict[str, Any]:
 
 def _cpu_ms(found: Measured) -> float:
     return 1e3 * found.cpu_s / len(found.taken_s)
-
-
-def _percentile(found: Measured, share: int) -> float:
-    """Milliseconds."""
-    return 1e3 * statistics.quantiles(found.taken_s, n=100, method="inclusive")[share - 1]
 
 
 if __name__ == "__main__":

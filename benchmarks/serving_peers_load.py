@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import os
+import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -46,6 +47,15 @@ class Measured:
     taken_s: list[float] = field(default_factory=list)
     wrong: int = 0
     refused: int = 0
+
+    @property
+    def calls_per_s(self) -> float:
+        """Calls that were answered, a second."""
+        return len(self.taken_s) / self.wall_s
+
+    def percentile_ms(self, share: int) -> float:
+        """Milliseconds that `share` of 100 answered calls stayed under."""
+        return 1e3 * statistics.quantiles(self.taken_s, n=100, method="inclusive")[share - 1]
 
     def add(self, other: Measured) -> None:
         """Takes in those of another round."""

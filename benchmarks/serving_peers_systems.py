@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,11 +17,36 @@ from typing import Any
 
 from benchmarks import torch_environment
 from finetune.progress import Progress
+from tensorseek import stack
 
+MODEL, LABELS = "movie-sentiment", ("negative", "positive")  # ours, and what it tells apart
+MODELS = Path("models")
 FOLDER = Path("build", "serving-peers")
 SENTENCES, TOKENIZER = "sentences.json", "tokenizer.json"
 _HERE = Path(__file__).parent
 _STOP_S = 20
+
+
+def sentences() -> tuple[list[str], list[int]]:
+    """What is asked: texts, and the trained model's label of each; makes all files unless there."""
+    if not (FOLDER / SENTENCES).is_file():
+        command = [sys.executable, "-m", "benchmarks.serving_peers_model", str(FOLDER)]
+        subprocess.run(command, check=True)
+    found = json.loads((FOLDER / SENTENCES).read_text())
+    return [each["text"] for each in found], [each["label"] for each in found]
+
+
+@contextmanager
+def ours() -> Iterator[str]:
+    """Runs backend and gateway as the command line starts them; gives the gateway's address."""
+    ports = stack.free_ports()
+    children = [
+        stack.backend(MODELS, ports, FOLDER),
+        stack.gateway(MODELS, ports, FOLDER, needs_model=True),
+    ]
+    with stack.running(children):
+        stack.wait_ready(children)
+        yield f"{stack.HOST}:{ports.gateway}"
 
 
 @dataclass(frozen=True, kw_only=True)

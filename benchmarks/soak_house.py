@@ -124,7 +124,7 @@ def running(models: Path, folder: Path) -> Iterator[House]:
     with contextlib.ExitStack() as wiring:
         wires = [[wiring.enter_context(Wire(each.backend)) for _ in ports] for each in ports]
         configs = [_config(folder, models, each) for each in zip(*wires, strict=True)]
-        gateways = [_gateway(*each) for each in zip(configs, ports, strict=True)]
+        gateways = [gateway(*each) for each in zip(configs, ports, strict=True)]
         wiring.enter_context(stack.running(backends))
         stack.wait_ready(backends)
         wiring.enter_context(stack.running(gateways))
@@ -151,7 +151,8 @@ def _config(folder: Path, models: Path, wires: Sequence[Wire]) -> Path:
     return path
 
 
-def _gateway(config: Path, ports: stack.Ports) -> Child:
+def gateway(config: Path, ports: stack.Ports) -> Child:
+    """A gateway of a configuration file, which counts as ready when it can answer for a model."""
     command = ["serve", "gateway", "--config", str(config)]
     command += ["--port", str(ports.gateway), "--http-port", str(ports.http)]
     url = f"http://{stack.HOST}:{ports.http}/readyz"

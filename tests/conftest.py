@@ -333,6 +333,22 @@ def published(tiny_recipe: TinyRecipe, tmp_path_factory: pytest.TempPathFactory)
     return Published(recipe, models, runs, outcome)
 
 
+@pytest.fixture
+def peak_growth() -> Callable[[], Callable[[], int]]:
+    """Begins to watch this process's memory; what that gives says by how many bytes it rose."""
+
+    def highest_bytes() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+    def begin() -> Callable[[], int]:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the most that it ever took
+        before = highest_bytes()
+        return lambda: highest_bytes() - before
+
+    return begin
+
+
 @pytest.fixture(scope="session")
 def self_signed() -> Callable[[], tuple[str, str]]:
     """Makes a key, and a certificate of localhost that it signed itself, both as PEM."""

@@ -152,13 +152,14 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("data", dict(bombs()).values(), ids=dict(bombs()))
-def test_a_picture_that_would_take_too_much_memory_is_refused_unread(data: bytes) -> None:
+def test_a_picture_that_would_take_too_much_memory_is_refused_unread(
+    data: bytes, peak_growth: Callable[[], Callable[[], int]]
+) -> None:
     preprocessor = ImagePreprocessor(ImagePreprocess(height=4, width=6))
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the most that this process ever took
-    before = high_water_bytes()
+    grown_bytes = peak_growth()
     with pytest.raises(InputError, match=r"^image: (has .* pixels|is no|is damaged)"):
         preprocessor([data])
-    assert high_water_bytes() - before < MOST_GROWTH_BYTES
+    assert grown_bytes() < MOST_GROWTH_BYTES
 
 
 def test_pictures_of_many_callers_are_unpacked_one_after_the_other(
@@ -167,6 +168,7 @@ def test_pictures_of_many_callers_are_unpacked_one_after_the_other(
     serving: Any,
     models: Path,
     publish_plain: Callable[..., int],
+    peak_growth: Callable[[], Callable[[], int]],
 ) -> None:
     """A picture that may be sent takes much for a while: not times the callers."""
     spec = ImagePreprocess(height=4, width=6)
@@ -175,10 +177,9 @@ def test_pictures_of_many_callers_are_unpacked_one_after_the_other(
     file = io.BytesIO()
     Image.new("RGBA", (2500, 2500)).save(file, "WEBP", lossless=True)
     assert file.tell() < 1000
-    Path("/proc/self/clear_refs").write_text("5")
-    before = high_water_bytes()
+    grown_bytes = peak_growth()
     ImagePreprocessor(spec)([file.getvalue()])
-    of_one = high_water_bytes() - before
+    of_one = grown_bytes()
     asked = inference_pb2.PredictRequest(model="eyes", inputs=[{"image": file.getvalue()}])
     with (
         running(make_config()) as gateway,
@@ -186,14 +187,7 @@ def test_pictures_of_many_callers_are_unpacked_one_after_the_other(
     ):
         calls = [InferenceStub(channel).Predict.future(asked, timeout=60) for _ in range(6)]
         assert all(call.exception() for call in calls)  # our backend has no eyes
-    assert high_water_bytes() - before < 2 * of_one
-
-
-def high_water_bytes() -> int:
-    (line,) = (
-        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
-    )
-    return int(line.split()[1]) << 10
+    assert grown_bytes() < 2 * of_one
 
 
 @settings(max_examples=150)
