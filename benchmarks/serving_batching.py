@@ -3,9 +3,8 @@
 command   make bench-serving-batching      (trains the quickstart's model unless it is there)
 machine   2 cores of an AMD EPYC with AVX-512, no GPU; callers and servers share them
 date      2026-11-28
-result    ratio 2.07, 2.03 and 2.00 in three runs, p99_ratio 0.37 to 0.41, wrong 0; the best: 205
-          calls a second and a p99 of 267 ms, without merging 99 and 721. The gateway was kept on
-          one core then; no longer so, in a slow hour of the machine: 1.90, 0.44, 160 and 84 calls
+result    ratio 2.07, 1.96 and, in a slow hour of the machine, 1.90; p99_ratio 0.38 to 0.44;
+          wrong 0; the first: 186 calls a second and a p99 of 287 ms, without merging 90 and 753
 
 The quickstart's MiniLM and the sentences of its test split, each asked as a text of its own by 32
 callers at once; each answer is compared with the trained model's own label. `on` is
